@@ -1,0 +1,265 @@
+"""`MeridianClient`: publish events, ask for rankings.
+
+The one idea: an event is fixed (id, time, content) before its first try and never changes, so every retry,
+over any gateway, is recognised as the same event. That turns "the answer got lost" from a question into a
+repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from .answers import Coordinates, Outcome, Ranking, decode_ranking
+from .clock import Clock, SystemClock
+from .errors import BadAnswer, ClientClosed, TryAgain
+from .events import Body, Event, rfc3339
+from .outbox import Outbox
+from .problems import error_of
+from .publisher import Publisher
+from .retry import RetryPolicy
+from .settings import ClientSettings
+from .tokens import ReadTokens
+from .transport import Gateways, Transport
+
+After = Sequence[Coordinates] | None
+FilterValue = str | float | bool | Sequence[str] | Mapping[str, float]
+
+
+class MeridianClient:
+    """An app's connection to a region. Use it with `async with`; one client serves any number of tasks."""
+
+    def __init__(
+        self,
+        urls: Sequence[str] | str,
+        *,
+        source: str,
+        token: str | None = None,
+        settings: ClientSettings | None = None,
+        retry: RetryPolicy | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._gateways = Gateways([urls] if isinstance(urls, str) else urls)
+        self._source = source
+        self._token = token
+        self._settings = settings or ClientSettings()
+        self._retry = retry or RetryPolicy()
+        self._clock: Clock = clock or SystemClock()
+        self._outbox = Outbox(self._settings.outbox_events_max)
+        self._tokens = ReadTokens(self._settings.remember_users_max)
+        self._session: aiohttp.ClientSession | None = None
+        self._transport: Transport | None = None
+        self._publisher: Publisher | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        connector = aiohttp.TCPConnector(limit=self._settings.connections_max, keepalive_timeout=30)
+        # The time-outs are this library's own: aiohttp's would count from somewhere else.
+        no_timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+        self._session = aiohttp.ClientSession(connector=connector, headers=headers, timeout=no_timeout)
+        self._transport = Transport(self._gateways, self._clock, self._session)
+        self._publisher = Publisher(
+            self._transport,
+            len(self._gateways),
+            self._outbox,
+            self._tokens,
+            self._settings,
+            self._retry,
+            self._clock,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session, self._transport, self._publisher = self._session, None, None, None
+        if session is not None:
+            await session.close()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Events in the outbox."""
+        return len(self._outbox)
+
+    def read_token(self, user: str) -> tuple[Coordinates, ...]:
+        """Coordinates of the user's newest acknowledged events: what `after` is by default."""
+        return self._tokens.of(user)
+
+    def event(self, body: Body, *, id: str | None = None, time_ms: int | None = None) -> Event:
+        """Give a body its identity: an id (the app's or a new one), a time (its own or now), this source."""
+        return Event(
+            body=body,
+            id=self._clock.new_id() if id is None else id,
+            time_ms=self._clock.wall_ms() if time_ms is None else time_ms,
+            source=self._source,
+        )
+
+    async def publish(
+        self, events: Sequence[Body | Event], *, timeout_seconds: float | None = None
+    ) -> list[Outcome]:
+        """Publish events and say for each, in order, what became of it.
+
+        Retries what can be retried until `timeout_seconds` have passed. Raises OutboxFull or IdReused (nothing was
+        kept), ClientClosed, and RequestRefused for a request refused whatever its events are, as with a wrong token
+        (they stay in the outbox). A refused event is an outcome, not an exception.
+        """
+        if self._publisher is None:
+            raise ClientClosed("use `async with MeridianClient(...) as client:` around publish")
+        prepared = [event if isinstance(event, Event) else self.event(event) for event in events]
+        allowed_seconds = timeout_seconds or self._settings.publish_timeout_seconds
+        return await self._publisher.publish(prepared, allowed_seconds)
+
+    async def flush(self, *, timeout_seconds: float | None = None) -> list[Outcome]:
+        """Send every unacknowledged event again until the outbox is empty or the time is over.
+
+        Returns the outcomes that this flush settled, and one `Unknown` for each event that is still waiting.
+        """
+        if self._publisher is None:
+            raise ClientClosed("use `async with MeridianClient(...) as client:` around flush")
+        return await self._publisher.flush(timeout_seconds or self._settings.publish_timeout_seconds)
+
+    async def search(
+        self,
+        user: str,
+        query: str,
+        *,
+        size: int = 10,
+        filter: Mapping[str, FilterValue] | None = None,
+        exclude: Sequence[str] = (),
+        in_stock: bool = False,
+        context: Mapping[str, str] | None = None,
+        candidates: Sequence[str] | None = None,
+        session: str | None = None,
+        at_ms: int | None = None,
+        after: After = None,
+        id: str | None = None,
+        time_ms: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> Ranking:
+        """What should this user see for this query? Writes the search event itself: do not publish it again.
+
+        `after` defaults to the user's newest acknowledged events; pass `()` to wait for none. `at_ms` is the time
+        the answer is for. Raises RequestRefused, AnswerTooLate, GatewayUnavailable, Busy or BadAnswer.
+        """
+        now_ms = self._clock.wall_ms()
+        request: dict[str, object] = {
+            "user": user,
+            "query": query,
+            "id": self._clock.new_id() if id is None else id,
+            "source": self._source,
+            "time": rfc3339(time_ms if time_ms is not None else at_ms if at_ms is not None else now_ms),
+        }
+        if candidates is not None:
+            request["candidates"] = list(candidates)
+        self._add_common(request, size, filter, exclude, in_stock, context, session, at_ms)
+        return await self._rank("/v1/search", request, user, after, timeout_ms)
+
+    async def recommendations(
+        self,
+        user: str,
+        *,
+        size: int = 10,
+        filter: Mapping[str, FilterValue] | None = None,
+        exclude: Sequence[str] = (),
+        in_stock: bool = False,
+        context: Mapping[str, str] | None = None,
+        session: str | None = None,
+        at_ms: int | None = None,
+        after: After = None,
+        timeout_ms: int | None = None,
+    ) -> Ranking:
+        """What should this user see on the home page? Arguments and errors as for `search`."""
+        request: dict[str, object] = {"user": user}
+        self._add_common(request, size, filter, exclude, in_stock, context, session, at_ms)
+        return await self._rank("/v1/recommendations", request, user, after, timeout_ms)
+
+    async def similar(
+        self,
+        item: str,
+        *,
+        user: str | None = None,
+        size: int = 10,
+        filter: Mapping[str, FilterValue] | None = None,
+        exclude: Sequence[str] = (),
+        in_stock: bool = False,
+        context: Mapping[str, str] | None = None,
+        session: str | None = None,
+        at_ms: int | None = None,
+        after: After = None,
+        timeout_ms: int | None = None,
+    ) -> Ranking:
+        """What is like this item? Arguments and errors as for `search`."""
+        request: dict[str, object] = {"item": item}
+        if user is not None:
+            request["user"] = user
+        self._add_common(request, size, filter, exclude, in_stock, context, session, at_ms)
+        return await self._rank("/v1/similar", request, user, after, timeout_ms)
+
+    @staticmethod
+    def _add_common(
+        request: dict[str, object],
+        size: int,
+        filter: Mapping[str, FilterValue] | None,
+        exclude: Sequence[str],
+        in_stock: bool,
+        context: Mapping[str, str] | None,
+        session: str | None,
+        at_ms: int | None,
+    ) -> None:
+        optional: dict[str, object | None] = {
+            "filter": dict(filter) if filter else None,
+            "exclude": list(exclude) or None,
+            "in_stock": in_stock or None,
+            "context": dict(context) if context else None,
+            "session": session,
+            "at": None if at_ms is None else rfc3339(at_ms),
+        }
+        request["size"] = size
+        request.update({name: value for name, value in optional.items() if value is not None})
+
+    async def _rank(
+        self, path: str, request: dict[str, Any], user: str | None, after: After, timeout_ms: int | None
+    ) -> Ranking:
+        if self._transport is None:
+            raise ClientClosed("use `async with MeridianClient(...) as client:` around requests")
+        coordinates = self._tokens.of(user) if after is None else tuple(after)
+        if coordinates:
+            request["after"] = coordinates
+        allowed_ms = timeout_ms or self._settings.ranking_timeout_ms
+        deadline = self._clock.elapsed_seconds() + allowed_ms / 1000
+        tries = 0
+        while True:
+            left_seconds = deadline - self._clock.elapsed_seconds()
+            tries += 1
+            try:
+                # The gateway is told how long somebody is still listening.
+                request["deadline_ms"] = max(int(left_seconds * 1000), 1)
+                ranking = await self._ask(self._transport, path, request, left_seconds)
+                self._tokens.remember(user, ranking.event)
+                return ranking
+            except TryAgain as error:
+                delay_seconds = self._delay_seconds(tries, error.retry_after_seconds)
+                if self._clock.elapsed_seconds() + delay_seconds >= deadline:
+                    raise
+            await self._clock.sleep(delay_seconds)
+
+    def _delay_seconds(self, tries: int, retry_after_seconds: float | None) -> float:
+        if tries % len(self._gateways) != 0:
+            return 0.0  # another gateway has not been asked yet in this round
+        rounds = tries // len(self._gateways)
+        return self._retry.delay_seconds(rounds, self._clock.chance(), retry_after_seconds)
+
+    async def _ask(
+        self, transport: Transport, path: str, request: Mapping[str, object], timeout_seconds: float
+    ) -> Ranking:
+        headers = {"Content-Type": "application/json"}
+        reply = await transport.post(path, msgspec.json.encode(request), headers, timeout_seconds)
+        if reply.status != 200:
+            raise error_of(reply)
+        try:
+            return decode_ranking(reply.body)
+        except msgspec.MsgspecError as error:
+            raise BadAnswer(f"{reply.url} answered 200 with something that is no ranking: {error}") from error
