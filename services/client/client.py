@@ -102,9 +102,9 @@ class MeridianClient:
     ) -> list[Outcome]:
         """Publish events and say for each, in order, what became of it.
 
-        Retries what can be retried until `timeout_seconds` have passed. Raises OutboxFull or IdReused (nothing was
-        kept), ClientClosed, and RequestRefused for a request refused whatever its events are, as with a wrong token
-        (they stay in the outbox). A refused event is an outcome, not an exception.
+        Retries what can be retried until `timeout_seconds` have passed. A refused event is an outcome, not an
+        exception. Raises OutboxFull or IdReused (nothing was kept), ClientClosed, and RequestRefused when the
+        request would be refused whatever its events are, as with a wrong token (they stay in the outbox).
         """
         if self._publisher is None:
             raise ClientClosed("use `async with MeridianClient(...) as client:` around publish")
@@ -141,8 +141,8 @@ class MeridianClient:
     ) -> Ranking:
         """What should this user see for this query? Writes the search event itself: do not publish it again.
 
-        `after` defaults to the user's newest acknowledged events; pass `()` to wait for none. `at_ms` is the time
-        the answer is for. Raises RequestRefused, AnswerTooLate, GatewayUnavailable, Busy or BadAnswer.
+        `after` defaults to the user's newest acknowledged events; pass `()` to wait for none. `at_ms` is the
+        time that the answer is for. Raises RequestRefused, AnswerTooLate, GatewayUnavailable, Busy or BadAnswer.
         """
         now_ms = self._clock.wall_ms()
         request: dict[str, object] = {

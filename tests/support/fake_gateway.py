@@ -1,8 +1,7 @@
 """A gateway in memory that speaks the public API and misbehaves on request.
 
-It keeps what it accepts in one log, so that a test can ask what an upstream app really left behind. A script of
-`Behaviour`s decides how the next requests are answered; when the script is empty it behaves.
-"""
+It keeps what it accepts in one log, so that a test can ask what an upstream app really left behind. A script
+of `Behaviour`s decides how the next requests are answered; when the script is empty it behaves."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Publishing: one outcome for each event, the same event on every try, nothing forgotten and nothing endless."""
+"""Publishing: one outcome for each event, the same event on every try, nothing forgotten, nothing endless."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -118,7 +118,7 @@ async def test_busy_waits_as_long_as_it_was_asked_to(gateway: FakeGateway) -> No
 
 
 async def test_back_off_grows_and_is_bounded_by_the_deadline(gateway: FakeGateway) -> None:
-    """Without Retry-After the waits double; when the time is over the outcome is unknown and the event is kept."""
+    """Without Retry-After the waits double; when time is over the outcome is unknown and the event kept."""
     gateway.script.extend([Behaviour(status=503)] * 100)
     clock = SkippingClock(chance=1.0)
     async with client_of(gateway, clock=clock) as client:

@@ -1,4 +1,4 @@
-"""Asking for rankings: the caller's own time-out, the same search event on each try, reading one's own writes."""
+"""Asking for rankings: the caller's own time-out, one search event for all tries, reading one's own writes."""
 
 from collections.abc import AsyncIterator
 
