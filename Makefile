@@ -1,0 +1,40 @@
+# `make` lists the targets. Everything is installed into .venv; nothing else on the machine is touched.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint format quality bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup:  ## Install everything into .venv (cached: the second time is immediate)
+	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) found. Next: install Python 3.11 or newer, or name one: make $@ PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) infra/runtime/setup.py
+
+demo: setup  ## A region end to end, with a crash in the middle (DATA=directory for real events)
+	@$(BIN)/meridian demo $(if $(DATA),--data $(DATA))
+
+test: setup  ## Unit, contract, integration, end-to-end and style tests
+	@$(BIN)/pytest -m "not slow"
+
+lint: setup  ## Format, lint, types and import direction
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: setup  ## Rewrite the sources in the project's format
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+quality: setup  ## Rank every real search of the data set and print the figures by quarter (DATA=directory)
+	@$(BIN)/meridian quality $(if $(DATA),--data $(DATA))
+
+bench: setup  ## Events a second through each stage, and where the time goes
+	@$(BIN)/python -m bench
+
+clean:  ## Remove the environment, caches and the regions' files under var/
+	rm -rf .venv var .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

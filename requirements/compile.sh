@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Writes the requirement files again from pyproject.toml. They carry hashes and name no registry, so that the
+# same file installs from whichever index a machine is set up for. UPGRADE=1 takes newer versions.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv="${UV:-.venv/bin/uv}"
+compile() {
+  local out="$1"
+  shift
+  "$uv" pip compile "$@" --quiet --python-version 3.11 --universal --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-header ${UPGRADE:+--upgrade} -o "requirements/$out"
+}
+compile bootstrap.txt requirements/bootstrap.in
+compile runtime.txt pyproject.toml --extra cpu --extra build
+compile gpu.txt pyproject.toml --extra gpu --extra build
+compile dev.txt pyproject.toml --extra cpu --extra build --extra train-small --extra dev
