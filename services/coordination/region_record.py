@@ -1,0 +1,162 @@
+"""What a region must remember outside its data: which life it is in, what it acknowledged, which key, which models.
+
+These facts decide whether a region may go on where it stopped, so they must not lie in the log that they judge. Every
+change is a compare-and-swap loop over one small JSON value; merges that can only grow (acknowledged ends) are safe to
+repeat after an unknown outcome.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+
+from services.coordination.base import ABSENT, CasConflict, CoordinationError, KeyValueStore, StoreDamaged
+
+EPOCH_OPEN: Final = (0, 1)
+"""The epoch of a region that needs no election because it is alone."""
+_CAS_TRIES: Final = 50
+_HISTORY_MAX: Final = 100
+
+_T = TypeVar("_T")
+
+
+class KeyMismatch(CoordinationError):
+    """The pseudonym key is not the one under which the logs were written."""
+
+
+class IncarnationRecord(msgspec.Struct, frozen=True):
+    """The life that a region is in, bound to its broker's cluster id."""
+
+    number: int
+    cluster_id: str
+
+
+class AliasChange(msgspec.Struct, frozen=True):
+    """One change of a model alias."""
+
+    version: str
+    at_ms: int
+    by: str
+
+
+class AliasRecord(msgspec.Struct, frozen=True):
+    """Where a model alias points, and where it pointed before (newest first, at most 100)."""
+
+    version: str
+    history: list[AliasChange]
+
+
+async def allocate_incarnation(store: KeyValueStore, region: str, cluster_id: str) -> str:
+    """Return the incarnation of `region` for the broker with this cluster id, opening the next one for a new id."""
+
+    def decide(before: IncarnationRecord | None) -> IncarnationRecord:
+        if before is not None and before.cluster_id == cluster_id:
+            return before
+        return IncarnationRecord(before.number + 1 if before else 1, cluster_id)
+
+    record = await _update(store, f"/meridian/regions/{region}/incarnation", IncarnationRecord, decide)
+    return incarnation_name(region, record.number)
+
+
+async def current_incarnation(store: KeyValueStore, region: str) -> str | None:
+    """Return the incarnation that `region` is in, None before its first."""
+    record = await _read(store, f"/meridian/regions/{region}/incarnation", IncarnationRecord)
+    return incarnation_name(region, record.number) if record else None
+
+
+def incarnation_name(region: str, number: int) -> str:
+    """Return the name of the nth life of a region: `east-1`."""
+    return f"{region}-{number}"
+
+
+def next_incarnation_name(incarnation: str) -> str:
+    """Return the name of the life after this one, whose topics are made beforehand: `east-2`."""
+    region, _, number = incarnation.rpartition("-")
+    return incarnation_name(region, int(number) + 1)
+
+
+async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
+    """Bind the deployment to this pseudonym key at first use. Raises KeyMismatch for another one ever after."""
+    record = await _update(store, "/meridian/pseudonym-key-fingerprint", str, lambda before: before or fingerprint)
+    if record != fingerprint:
+        raise KeyMismatch(
+            f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With another "
+            "key every user would become a stranger: put the key file back (a backup, or a copy from another region)."
+        )
+
+
+async def acknowledged_ends(store: KeyValueStore, log: str) -> dict[int, int]:
+    """Return, by partition, the offset after the last record that was acknowledged to somebody."""
+    return await _read(store, _ends_key(log), dict[int, int]) or {}
+
+
+async def raise_acknowledged_ends(store: KeyValueStore, log: str, ends: Mapping[int, int]) -> dict[int, int]:
+    """Merge `ends` (partition to next offset) into what is recorded; ends never go down. Return the result."""
+
+    def merge(before: dict[int, int] | None) -> dict[int, int]:
+        merged = dict(before or {})
+        for partition, end in ends.items():
+            merged[partition] = max(end, merged.get(partition, 0))
+        return merged
+
+    return await _update(store, _ends_key(log), dict[int, int], merge)
+
+
+def cut_partitions(recorded: Mapping[int, int], found: Mapping[int, int]) -> list[tuple[int, int, int]]:
+    """Return (partition, acknowledged end, found end) wherever a log ends before what was acknowledged from it."""
+    return [(p, end, found.get(p, 0)) for p, end in sorted(recorded.items()) if found.get(p, 0) < end]
+
+
+async def model_alias(store: KeyValueStore, model: str, alias: str) -> AliasRecord | None:
+    """Return where an alias such as `champion` of a model points, None when it was never set."""
+    return await _read(store, _alias_key(model, alias), AliasRecord)
+
+
+async def set_model_alias(
+    store: KeyValueStore, model: str, alias: str, version: str, *, at_ms: int, by: str
+) -> AliasRecord:
+    """Point an alias at a version, keeping where it pointed before."""
+
+    def decide(before: AliasRecord | None) -> AliasRecord:
+        if before is not None and before.version == version:
+            return before
+        history = [AliasChange(version, at_ms, by), *(before.history if before else [])]
+        return AliasRecord(version, history[:_HISTORY_MAX])
+
+    return await _update(store, _alias_key(model, alias), AliasRecord, decide)
+
+
+def _ends_key(log: str) -> str:
+    return f"/meridian/acknowledged-ends/{log}"
+
+
+def _alias_key(model: str, alias: str) -> str:
+    return f"/meridian/models/{model}/aliases/{alias}"
+
+
+async def _read(store: KeyValueStore, key: str, shape: type[_T]) -> _T | None:
+    found = await store.get(key)
+    return None if found is None else _decode(key, found.value, shape)
+
+
+async def _update(store: KeyValueStore, key: str, shape: type[_T], decide: Callable[[_T | None], _T]) -> _T:
+    """Apply `decide` to what is stored, again whenever somebody else was quicker. Writes only what changed."""
+    for _ in range(_CAS_TRIES):
+        found = await store.get(key)
+        before = None if found is None else _decode(key, found.value, shape)
+        after = decide(before)
+        if before is not None and after == before:
+            return after
+        try:
+            await store.compare_and_put(key, msgspec.json.encode(after), found.revision if found else ABSENT)
+        except CasConflict:
+            continue
+        return after
+    raise CasConflict(f"{key} was changed by others {_CAS_TRIES} times in a row; something is writing it in a loop")
+
+
+def _decode(key: str, raw: bytes, shape: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except msgspec.DecodeError as error:
+        raise StoreDamaged(f"{key} does not hold what it should ({error}); a newer release may have written it") from error
