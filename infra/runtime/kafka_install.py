@@ -1,4 +1,4 @@
-"""Fetches the jars of Kafka, checks their sums, and makes the class-data archive that halves a broker's start.
+"""Fetches the jars of Kafka, checks their sums, and makes the class cache that halves a broker's start.
 
 Kafka's own download is a tarball with everything in it; a broker needs 46 jars of it. They come from the configured
 Maven repository by exact coordinates with a sha256 each (`kafka-artifacts.txt`): a transitive resolver picks other
@@ -133,14 +133,14 @@ def main() -> int:
 
 
 def prepare_archive(home: KafkaHome) -> None:
-    """Make the class-data archive unless it fits; a broker also starts without one, only slower."""
+    """Make the class cache unless it fits; a broker also starts without one, only slower."""
     if archive_path(home).exists():
         return
-    show("making Kafka's class-data archive (once)", last=True)
+    show("making Kafka's class cache (once)", last=True)
     try:
         make_archive(home)
     except (KafkaRuntimeError, subprocess.SubprocessError) as error:
-        print(f"setup: no class-data archive, brokers will start more slowly: {error}", file=sys.stderr)
+        print(f"setup: no class cache, brokers will start more slowly: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def install_project() -> None:
 
 
 def install_kafka() -> None:
-    """Fetch Kafka's jars and make its class-data archive, under the environment's Python."""
+    """Fetch Kafka's jars and make its class cache, under the environment's Python."""
     command = [str(VENV / "bin" / "python"), "-m", "infra.runtime.kafka_install"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
         raise SetupError("Kafka is not complete (the cause is above); everything else is. `make setup` resumes here.")
