@@ -1,0 +1,100 @@
+"""Writing a Kafka record from asyncio and learning what became of it, without a poll loop.
+
+librdkafka reports deliveries only to a thread that polls. One daemon thread sits in `poll` (it sleeps inside the
+library until there is something to report) and hands each report to the event loop. The alternative, polling from
+a timer on the loop, either wakes up all the time or adds its period to every delivery.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streams.errors import StreamError
+from streams.logs import producer_settings
+
+POLL_SECONDS: Final = 0.5
+"""How long the polling thread sleeps at most before it looks whether it should end."""
+
+Headers = Sequence[tuple[str, bytes]]
+OnReport = Callable[[KafkaError | None, Message], None]
+
+
+class DeliveryFailed(StreamError):
+    """The broker did not acknowledge a record in time; whether it was written is not known."""
+
+
+class Delivery:
+    """An idempotent producer for one event loop. Create it inside the loop, `close` it there.
+
+    `delivery_timeout_ms` bounds how long a record may wait for its acknowledgement; `queue_messages_max` bounds what
+    may wait at all.
+    """
+
+    def __init__(self, bootstrap: str, *, delivery_timeout_ms: int, queue_messages_max: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._producer = Producer(
+            {
+                **producer_settings(bootstrap),
+                "delivery.timeout.ms": delivery_timeout_ms,
+                "queue.buffering.max.messages": queue_messages_max,
+                # A waiting ranking is worth more than a fuller request.
+                "linger.ms": 0,
+            }
+        )
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="delivery-reports", daemon=True)
+        self._thread.start()
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes,
+        headers: Headers,
+        on_report: OnReport,
+    ) -> None:
+        """Queue a record; `on_report` is called on the event loop.
+
+        Raises DeliveryFailed when the queue is full: nothing was sent.
+        """
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(on_report, error, message)
+
+        try:
+            self._producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=report)
+        except BufferError as error:
+            raise DeliveryFailed(
+                f"the queue of records for {topic} is full; the broker does not keep up"
+            ) from error
+        except KafkaException as error:
+            raise DeliveryFailed(f"a record for {topic} was refused before it was sent: {error}") from error
+
+    async def deliver(self, topic: str, value: bytes, *, key: bytes, headers: Headers) -> None:
+        """Write a record and wait for the broker's acknowledgement. Raises DeliveryFailed without one."""
+        done: asyncio.Future[KafkaError | None] = self._loop.create_future()
+
+        def settle(error: KafkaError | None, _message: Message) -> None:
+            if not done.done():
+                done.set_result(error)
+
+        self.send(topic, value, key=key, headers=headers, on_report=settle)
+        error = await done
+        if error is not None:
+            raise DeliveryFailed(f"a record for {topic} was not acknowledged: {error.str()}")
+
+    async def close(self, timeout_seconds: float) -> int:
+        """Flush, then end the polling thread. Returns how many records were left unacknowledged."""
+        left = await asyncio.to_thread(self._producer.flush, timeout_seconds)
+        self._ending.set()
+        await asyncio.to_thread(self._thread.join, POLL_SECONDS * 2)
+        return int(left)
+
+    def _poll(self) -> None:
+        while not self._ending.is_set():
+            self._producer.poll(POLL_SECONDS)

@@ -1,0 +1,125 @@
+"""Taking records into the fold, one at a time, by the reader rule: what Faust's agent does, without Faust.
+
+The frontier in the state is the only position that counts. Between deciding that a record is next and having folded it
+nothing is awaited, so state and frontier move together; whatever delivers the records may deliver them twice, or out of
+step with its committed offsets, and nothing is lost or counted twice. Anything unexpected leaves the record untaken.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from streams.dead_letter import DeadLetter, header_pairs
+from streams.errors import FrameCorrupt, LogGap
+from streams.fold import Applied, Fold
+from streams.frame import HEADER_ASKS, Headers, decode_frame, header
+from streams.logs import record_checksum
+from streams.position import Position, Verdict, judge
+from streams.truncation import EpochsSeen, LogUnreachable, Watch
+
+RETRY_SECONDS: Final = 0.1
+"""Pause before an unreachable broker is asked for its proof again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """A record of an events log as it was delivered."""
+
+    log: str
+    partition: int
+    offset: int
+    appended_ms: int
+    """When the broker appended it."""
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def position(self) -> Position:
+        """Where it stands."""
+        return Position(self.log, self.partition, self.offset)
+
+
+class Observer(Protocol):
+    """Who is told what became of a record; called on the event loop, must not block or raise."""
+
+    def taken(self, record: LogRecord, applied: Applied, asks: bytes | None) -> None:
+        """A frame was folded. `asks` is its header of waiting asks, not yet decoded."""
+
+    def duplicate(self, record: LogRecord) -> None:
+        """The record is below the frontier."""
+
+    def buried(self, record: LogRecord, reason: str) -> None:
+        """The record went to the dead log."""
+
+    def unreachable(self, problem: LogUnreachable) -> None:
+        """The broker could not be asked for its proof; it will be asked again."""
+
+
+class Intake:
+    """Feeds one fold. Not reentrant: one record at a time."""
+
+    def __init__(
+        self,
+        fold: Fold,
+        watch: Watch,
+        seen: EpochsSeen,
+        bury: Callable[[DeadLetter], Awaitable[None]],
+        observer: Observer,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._fold = fold
+        self._watch = watch
+        self._seen = seen
+        self._bury = bury
+        self._observer = observer
+        self._sleep = sleep
+
+    async def take(self, record: LogRecord) -> None:
+        """Fold a record, or know that it was folded before, or bury it.
+
+        Raises LogGap, LogTruncated, UnknownFrameVersion, DeliveryFailed: the record was not taken, stop.
+        """
+        place = (record.log, record.partition)
+        if not self._is_next(record):
+            return
+        while self._watch.doubt(place, record.offset) is not None:
+            await self._prove(record)
+        checksum = record_checksum(record.value or b"")
+        leader_epoch = self._seen.epoch_of(place, record.offset) or 0
+        try:
+            columns = decode_frame(record.value, record.headers)
+        except FrameCorrupt as corrupt:
+            await self._bury(
+                DeadLetter(record.position, str(corrupt), record.value or b"", header_pairs(record.headers))
+            )
+            self._fold.skip(record.log, record.partition, record.offset, checksum, leader_epoch)
+            self._observer.buried(record, str(corrupt))
+            return
+        applied = self._fold.apply(
+            columns, record.log, record.partition, record.offset, checksum, leader_epoch
+        )
+        if applied.verdict is not Verdict.ACCEPTED:
+            raise LogGap(f"the fold did not take {record.position}: {applied.verdict.value}; this is a bug")
+        self._observer.taken(record, applied, header(record.headers, HEADER_ASKS))
+
+    def _is_next(self, record: LogRecord) -> bool:
+        point = self._fold.state.frontier.get((record.log, record.partition))
+        next_offset = point.next_offset if point is not None else 0
+        verdict = judge(next_offset, record.offset)
+        if verdict is Verdict.GAP:
+            raise LogGap(
+                f"the next record of {record.log}/{record.partition} is offset {next_offset}, but {record.offset} "
+                f"came: {record.offset - next_offset} records are missing. Nothing was skipped. Restart from a "
+                "snapshot that covers them, or accept the loss with a receipt (docs/operating/truncation.md)."
+            )
+        if verdict is Verdict.DUPLICATE:
+            self._observer.duplicate(record)
+            return False
+        return True
+
+    async def _prove(self, record: LogRecord) -> None:
+        try:
+            await self._watch.prove((record.log, record.partition), record.offset)
+        except LogUnreachable as problem:
+            self._observer.unreachable(problem)
+            await self._sleep(RETRY_SECONDS)
