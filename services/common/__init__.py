@@ -1,0 +1,1 @@
+"""The floor that every process stands on: settings, clock, logs, metrics, health, problem documents, HTTP serving."""

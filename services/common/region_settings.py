@@ -1,0 +1,82 @@
+"""What all processes of a region must agree on: its name, where its files lie, and who listens where.
+
+Kept in one table (`[region]`, `MERIDIAN_REGION_...`), which the supervisor hands to every process that it starts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from services.common.settings import ServiceSettings
+from streams.logs import PARTITIONS_DEFAULT
+
+LOOPBACK = "127.0.0.1"
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shared by kafka, inference, processor and gateway of one region."""
+
+    TABLE: ClassVar[str] = "region"
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9]{0,30}$")] = "east"
+    incarnation: str = ""
+    """The life that the region is in; the supervisor sets it. Empty: the one in the coordination file."""
+    data_dir: Path = Path()
+    """Logs, snapshots and the region's record; `var/<name>` unless set."""
+    bootstrap: str = ""
+    """Kafka's address; the region's own broker unless set."""
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = PARTITIONS_DEFAULT
+    kafka_port: Port = 19092
+    controller_port: Port = 19093
+    gateway_port: Port = 8080
+    processor_port: Port = 8081
+    inference_port: Port = 8082
+    pseudonym_key_file: Path = Path()
+    """The key under which users become pseudonyms; `pseudonym.key` in the data directory unless set."""
+
+    def check(self) -> str | None:
+        """Fill in what follows from other settings; refuse ports that collide."""
+        if self.data_dir == Path():
+            msgspec.structs.force_setattr(self, "data_dir", Path("var") / self.name)
+        if not self.bootstrap:
+            msgspec.structs.force_setattr(self, "bootstrap", f"{LOOPBACK}:{self.kafka_port}")
+        if self.pseudonym_key_file == Path():
+            msgspec.structs.force_setattr(self, "pseudonym_key_file", self.data_dir / "pseudonym.key")
+        ports = [self.kafka_port, self.controller_port, self.gateway_port, self.processor_port, self.inference_port]
+        if len(set(ports)) < len(ports):
+            return f"two processes cannot share a port: {ports} (kafka, controller, gateway, processor, inference)"
+        return None
+
+    @property
+    def gateway_url(self) -> str:
+        """The address of the gateway for processes of this machine."""
+        return f"http://{LOOPBACK}:{self.gateway_port}"
+
+    @property
+    def processor_url(self) -> str:
+        """The address of the processor's health, state and metrics."""
+        return f"http://{LOOPBACK}:{self.processor_port}"
+
+    @property
+    def inference_url(self) -> str:
+        """The address of the inference worker."""
+        return f"http://{LOOPBACK}:{self.inference_port}"
+
+    @property
+    def coordination_file(self) -> Path:
+        """The region's record: incarnation, key fingerprint, acknowledged ends, model aliases."""
+        return self.data_dir / "coordination.json"
+
+    @property
+    def snapshot_dir(self) -> Path:
+        """Where the processor keeps its snapshots."""
+        return self.data_dir / "snapshots"
+
+    @property
+    def log_dir(self) -> Path:
+        """One log file a process."""
+        return self.data_dir / "logs"
