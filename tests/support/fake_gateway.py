@@ -77,6 +77,10 @@ class FakeGateway:
         self.log.append(event)
         return {"log": "east-1.events", "partition": 0, "offset": len(self.log) - 1, "index": 0}
 
+    def ranking_fields(self, request: Json) -> Json:
+        """Fields of an answer to replace; for a test to override."""
+        return {}
+
     async def _misbehave(self, request: web.Request, behaviour: Behaviour) -> web.Response | None:
         if behaviour.hang:
             await self.released.wait()
@@ -145,5 +149,6 @@ class FakeGateway:
                 "at": asked.get("at"),
                 "event": coordinates,
                 "after_reached": True,
+                **self.ranking_fields(asked),
             }
         )
