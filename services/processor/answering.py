@@ -1,0 +1,231 @@
+"""From an ask to a published ranking, or to a counted reason why there is none.
+
+Features are read synchronously at the frontier that holds the ask's own frame; only scoring is waited for, in a task of
+its own, so the fold never waits for the inference worker. The gate is asked before the work and once more right
+before the effect: what was scored under a gate that shut meanwhile stays here.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from services.processor.admission import (
+    AskLimits,
+    Course,
+    Load,
+    decide,
+    scoring_deadline_ms,
+    uncovered,
+)
+from services.processor.gate import Gate
+from services.processor.ladder import Ladder, Outcome, StepDown, Tensors
+from services.processor.waiting import FrontierWaits
+from streams.asks import Ask, Ranking, ranking_id
+from streams.position import Frontier
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Candidates and their tensors, read at one frontier."""
+
+    items: list[str]
+    """The K candidates that are scored, in the order of the tensors."""
+    unknown: list[str]
+    """Candidates that the caller named and the catalogue does not know: they stay last, in the caller's order."""
+    tensors: Tensors
+
+
+class Featurizer(Protocol):
+    """Reads catalogue and counters. Synchronous: it takes a few milliseconds."""
+
+    def prepare(self, ask: Ask) -> Prepared:
+        """Choose candidates and encode them with the features of this moment."""
+
+
+class AskObserver(Protocol):
+    """Who counts; called on the event loop, must not block or raise."""
+
+    def ask_ended(self, kind: str, outcome: str, rung: str) -> None:
+        """An ask ended: `answered` on `rung`, or dropped for a reason."""
+
+    def stepped_down(self, why: StepDown) -> None:
+        """An answer did not come from the model rung."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """How long one stage of an answer took."""
+
+
+class AnswerClock(Protocol):
+    """The part of `services.common.clock.Clock` that answering needs."""
+
+    def now_ms(self) -> int:
+        """Unix ms."""
+
+    def monotonic_seconds(self) -> float:
+        """For durations."""
+
+
+Publish = Callable[[Ranking], None]
+"""Queues an effect. Raises DeliveryFailed when it cannot."""
+
+
+class Answerer:
+    """Answers asks. One for each processor, used from its event loop only."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        featurizer: Featurizer,
+        ladder: Ladder,
+        gate: Gate,
+        publish: Publish,
+        frontier: Callable[[], Frontier],
+        clock: AnswerClock,
+        limits: AskLimits,
+        observer: AskObserver,
+    ) -> None:
+        self._region = region
+        self._featurizer = featurizer
+        self._ladder = ladder
+        self._gate = gate
+        self._publish = publish
+        self._frontier = frontier
+        self._clock = clock
+        self._limits = limits
+        self._observer = observer
+        self._waits = FrontierWaits(frontier)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scoring = 0
+
+    @property
+    def scoring(self) -> int:
+        """Asks that wait for the inference worker now."""
+        return self._scoring
+
+    @property
+    def waiting(self) -> int:
+        """Asks that wait for their read token now."""
+        return len(self._waits)
+
+    def submit(self, ask: Ask, appended_ms: int) -> None:
+        """Start on an ask whose frame was just folded; `appended_ms` is when the broker appended that frame."""
+        task = asyncio.create_task(self._answer(ask, appended_ms))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def advanced(self) -> None:
+        """The frontier moved: wake whoever waited for it."""
+        self._waits.advanced()
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Let what is under way end, then drop the rest."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_seconds)
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _answer(self, ask: Ask, appended_ms: int) -> None:
+        course = self._decide(ask, appended_ms, missing=bool(uncovered(ask.after, self._frontier())))
+        after_reached = True
+        if course is Course.WAIT:
+            started = self._clock.monotonic_seconds()
+            budget_ms = ask.deadline_unix_ms - 2 * self._limits.margin_ms - self._clock.now_ms()
+            after_reached = await self._waits.covered(ask.after, budget_ms / 1000)
+            self._observer.stage("wait", self._clock.monotonic_seconds() - started)
+            course = self._decide(ask, appended_ms, missing=False)
+        elif course in (Course.SCORE, Course.COUNTERS):
+            after_reached = not uncovered(ask.after, self._frontier())
+        if course in (Course.SCORE, Course.COUNTERS):
+            await self._rank(ask, appended_ms, course, after_reached)
+        else:
+            self._observer.ask_ended(ask.kind, course.value, "none")
+
+    def _decide(self, ask: Ask, appended_ms: int, *, missing: bool) -> Course:
+        now_ms = self._clock.now_ms()
+        return decide(
+            ask,
+            now_ms=now_ms,
+            age_ms=now_ms - appended_ms,
+            gate_blocker=self._gate.blocker(now_ms),
+            missing=missing,
+            load=Load(scoring=self._scoring, waiting=len(self._waits)),
+            limits=self._limits,
+        )
+
+    async def _rank(self, ask: Ask, appended_ms: int, course: Course, after_reached: bool) -> None:
+        started = self._clock.monotonic_seconds()
+        prepared = self._featurizer.prepare(ask)
+        frontier = self._frontier().to_rows()
+        prepared_at = self._clock.monotonic_seconds()
+        self._observer.stage("features", prepared_at - started)
+        if course is Course.COUNTERS:
+            reason = f"{self._scoring} asks are being scored, as many as are allowed"
+            outcome = self._ladder.step_down(
+                prepared.tensors, len(prepared.items), StepDown.OVERLOADED, reason
+            )
+        else:
+            outcome = await self._score(ask, prepared)
+        self._observer.stage("score", self._clock.monotonic_seconds() - prepared_at)
+        self._show(ask, prepared, outcome, frontier, appended_ms, after_reached)
+
+    async def _score(self, ask: Ask, prepared: Prepared) -> Outcome:
+        now_ms = self._clock.now_ms()
+        self._scoring += 1
+        try:
+            return await self._ladder.score(
+                prepared.tensors,
+                len(prepared.items),
+                deadline_ms=scoring_deadline_ms(ask, now_ms, self._limits),
+                now_ms=now_ms,
+            )
+        finally:
+            self._scoring -= 1
+
+    def _show(
+        self,
+        ask: Ask,
+        prepared: Prepared,
+        outcome: Outcome,
+        frontier: list[tuple[str, int, int]],
+        appended_ms: int,
+        after_reached: bool,
+    ) -> None:
+        items, scores = ranked(prepared, outcome, ask.size)
+        now_ms = self._clock.now_ms()
+        ranking = Ranking(
+            ask_id=ask.ask_id,
+            reply_to=ask.reply_to,
+            ranking_id=ranking_id(ask, outcome.rung, outcome.model_version),
+            items=items,
+            scores=scores,
+            rung=outcome.rung.word,
+            model_version=outcome.model_version,
+            region=self._region,
+            epoch=self._gate.epoch,
+            frontier=frontier,
+            feature_age_ms=max(0, now_ms - appended_ms),
+            valid_until_ms=self._gate.valid_until_ms(ask.deadline_unix_ms),
+            after_reached=after_reached,
+            reason=outcome.reason,
+        )
+        if self._gate.blocker(now_ms) is not None:
+            self._observer.ask_ended(ask.kind, Course.DROP_GATE.value, "none")
+            return
+        self._publish(ranking)
+        if outcome.step_down is not StepDown.NONE:
+            self._observer.stepped_down(outcome.step_down)
+        self._observer.ask_ended(ask.kind, "answered", outcome.rung.word)
+
+
+def ranked(prepared: Prepared, outcome: Outcome, size: int) -> tuple[list[str], list[float]]:
+    """The best `size` items and their scores; equal scores keep the candidates' order, unknown ones come last."""
+    order = np.argsort(-outcome.scores, kind="stable")[:size]
+    items = [prepared.items[i] for i in order]
+    scores = [float(outcome.scores[i]) for i in order]
+    lowest = scores[-1] if scores else 0.0
+    rest = prepared.unknown[: size - len(items)] if len(items) < size else []
+    return items + rest, scores + [lowest] * len(rest)
