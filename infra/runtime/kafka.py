@@ -258,7 +258,9 @@ class KafkaBroker:
     def cluster_id(self) -> str | None:
         """Return the id in the formatted directory, or None before the first format."""
         with contextlib.suppress(FileNotFoundError):
-            found = re.search(r"^cluster\.id=(.+)$", (self.data_dir / "logs" / "meta.properties").read_text(), re.M)
+            found = re.search(
+                r"^cluster\.id=(.+)$", (self.data_dir / "logs" / "meta.properties").read_text(), re.MULTILINE
+            )
             return found[1] if found else None
         return None
 

@@ -61,8 +61,9 @@ def fetch_all(artifacts: list[Artifact], libs: Path) -> None:
     """Bring `libs` to hold exactly `artifacts`, each with its pinned sum."""
     libs.mkdir(parents=True, exist_ok=True)
     wanted = {artifact.file_name for artifact in artifacts}
-    for stray in set(os.listdir(libs)) - wanted:
-        (libs / stray).unlink()
+    for found in libs.iterdir():
+        if found.name not in wanted:
+            found.unlink()
     missing = [artifact for artifact in artifacts if not is_whole(artifact, libs / artifact.file_name)]
     if not missing:
         return

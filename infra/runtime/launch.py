@@ -11,13 +11,14 @@ process. Elsewhere than on Linux the program runs without that tie.
 import os
 import signal
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
 
 def launch_command(command: list[str]) -> list[str]:
     """Return `command` tied to the calling process: what to give to Popen."""
-    return [sys.executable, "-I", "-S", os.path.abspath(__file__), str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid()), *command]
 
 
 def main() -> None:

@@ -96,7 +96,9 @@ def from_file(table: str, variables: Mapping[str, str]) -> dict[str, object]:
             raise SettingsError(f"{CONFIG_VARIABLE}={named}: there is no such file. Correct or unset it.") from None
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read as TOML: {error}. Mend it, or name another by {CONFIG_VARIABLE}.") from None
+        raise SettingsError(
+            f"{path} cannot be read as TOML: {error}. Mend it, or name another by {CONFIG_VARIABLE}."
+        ) from None
     found = content.get(table, {})
     if not isinstance(found, dict):
         raise SettingsError(f"{path}: `{table}` must be a table. Write `[{table}]` on a line of its own.")
@@ -153,7 +155,7 @@ def _toml(value: object) -> str:
     return msgspec.json.encode(str(value)).decode()
 
 
-def _split(hint: Any, text: str) -> object:  # noqa: ANN401 - a type hint is any object
+def _split(hint: Any, text: str) -> object:
     origin = get_origin(hint) or hint
     if origin in (list, tuple, frozenset):
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -166,7 +168,9 @@ def _read(variable: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}={path} cannot be read: {error}. Correct the path or the file's mode.") from None
+        raise SettingsError(
+            f"{variable}={path} cannot be read: {error}. Correct the path or the file's mode."
+        ) from None
 
 
 def _decode(kind: type, value: object) -> object:
