@@ -29,7 +29,7 @@ def add_events_agent(
         except asyncio.CancelledError:
             raise
         # The outermost loop of the stream: whatever it is, it must not come back to Faust, which would commit past it.
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: BLE001
             on_failure(failure)
             await app.crash(failure)
             await asyncio.Event().wait()

@@ -16,13 +16,13 @@ from typing import Any
 
 import faust
 import msgspec
-from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.fetch import FetchRequest  # type: ignore[import-untyped]
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConsumerGroupState  # type: ignore[attr-defined]
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 
-from streams.truncation import EpochsSeen, LogUnreachable, Place
+from streams.truncation import EpochsSeen, LogUnreachableError, Place
 
 
 class FaustSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +63,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         app = self.app
         assert isinstance(app, DeliveringApp)
         consumer: Any = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = app.delivery.fetch_wait_ms
-        _tap(consumer._client, app.epochs_seen, app.monotonic_seconds)
+        consumer._fetch_max_wait_ms = app.delivery.fetch_wait_ms  # noqa: SLF001 - Faust has no setting for it
+        _tap(consumer._client, app.epochs_seen, app.monotonic_seconds)  # noqa: SLF001 - there is no hook for it
         return consumer
 
 
@@ -88,9 +88,7 @@ class DeliveringApp(faust.App):
         return _Transport(self.conf.broker_consumer, self)
 
 
-def make_app(
-    settings: FaustSettings, epochs_seen: EpochsSeen, monotonic_seconds: Callable[[], float]
-) -> DeliveringApp:
+def make_app(settings: FaustSettings, epochs_seen: EpochsSeen, monotonic_seconds: Callable[[], float]) -> DeliveringApp:
     """Build a new application; add agents, then `await app.start()` in a running loop."""
     app = DeliveringApp(
         settings.group,
@@ -135,34 +133,28 @@ def _tap(client: Any, seen: EpochsSeen, monotonic_seconds: Callable[[], float]) 
     client.send = send_and_note
 
 
-def set_group_offsets(
-    bootstrap: str, group: str, next_offsets: Mapping[Place, int], timeout_seconds: float
-) -> None:
-    """Let a new, empty group start at the frontier. Blocks; raises LogUnreachable without an answer."""
+def set_group_offsets(bootstrap: str, group: str, next_offsets: Mapping[Place, int], timeout_seconds: float) -> None:
+    """Let a new, empty group start at the frontier. Blocks; raises LogUnreachableError without an answer."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    wanted = [
-        TopicPartition(log, partition, offset) for (log, partition), offset in sorted(next_offsets.items())
-    ]
+    wanted = [TopicPartition(log, partition, offset) for (log, partition), offset in sorted(next_offsets.items())]
     asked = ConsumerGroupTopicPartitions(group, wanted)
     try:
         answers = admin.alter_consumer_group_offsets([asked], request_timeout=timeout_seconds)
         for answer in answers.values():
             answer.result()
     except KafkaException as error:
-        raise LogUnreachable(f"the offsets of the group {group} cannot be set: {error}") from error
+        raise LogUnreachableError(f"the offsets of the group {group} cannot be set: {error}") from error
 
 
 def drop_empty_groups(bootstrap: str, prefix: str, keep: str, timeout_seconds: float) -> int:
     """Delete the groups of earlier starts that nobody is a member of. Blocks; returns how many went."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     try:
-        listed = admin.list_consumer_groups(
-            request_timeout=timeout_seconds, states={ConsumerGroupState.EMPTY}
-        ).result()
+        listed = admin.list_consumer_groups(request_timeout=timeout_seconds, states={ConsumerGroupState.EMPTY}).result()
         names = [g.group_id for g in listed.valid if g.group_id.startswith(prefix) and g.group_id != keep]
         deleted = admin.delete_consumer_groups(names, request_timeout=timeout_seconds) if names else {}
         for answer in deleted.values():
             answer.result()
     except KafkaException as error:
-        raise LogUnreachable(f"groups of earlier starts cannot be deleted: {error}") from error
+        raise LogUnreachableError(f"groups of earlier starts cannot be deleted: {error}") from error
     return len(names)

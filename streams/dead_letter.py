@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from streams.delivery import DeliveryFailed, Headers
+from streams.delivery import DeliveryError, Headers
 from streams.logs import consumer_settings, dead_log, producer_settings, record_key
 from streams.position import Position
 
@@ -70,7 +70,7 @@ def header_pairs(headers: Any) -> tuple[tuple[str, bytes], ...]:
 
 
 async def bury(delivery: Delivers, incarnation: str, letter: DeadLetter) -> None:
-    """Write `letter` to the dead log and wait for the acknowledgement. Raises DeliveryFailed without one."""
+    """Write `letter` to the dead log and wait for the acknowledgement. Raises DeliveryError without one."""
     await delivery.deliver(
         dead_log(incarnation),
         letter.kept_value,
@@ -102,9 +102,7 @@ def _read_partition(consumer: Consumer, topic: str, partition: int) -> Iterator[
     while position < end:
         message = consumer.poll(WAIT_SECONDS)
         if message is None:
-            raise DeliveryFailed(
-                f"the dead log {topic} did not answer within {WAIT_SECONDS:.0f} s; is the broker up?"
-            )
+            raise DeliveryError(f"the dead log {topic} did not answer within {WAIT_SECONDS:.0f} s; is the broker up?")
         if message.error():
             raise KafkaException(message.error())
         position = (message.offset() or 0) + 1
@@ -141,7 +139,7 @@ class ReplayUndertaker:
         self.count = 0
 
     def bury(self, letter: DeadLetter) -> None:
-        """Write `letter` and wait. Raises DeliveryFailed when the broker does not acknowledge it."""
+        """Write `letter` and wait. Raises DeliveryError when the broker does not acknowledge it."""
         if self._buried is None:
             self._buried = {old.origin for old in read_dead_letters(self._bootstrap, self._incarnation)}
         self.count += 1
@@ -157,7 +155,5 @@ class ReplayUndertaker:
             on_delivery=lambda error, _message: failures.append(error.str()) if error else None,
         )
         if producer.flush(WAIT_SECONDS) or failures:
-            raise DeliveryFailed(
-                f"a dead letter was not acknowledged: {'; '.join(failures) or 'no answer in time'}"
-            )
+            raise DeliveryError(f"a dead letter was not acknowledged: {'; '.join(failures) or 'no answer in time'}")
         self._buried.add(letter.origin)

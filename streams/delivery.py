@@ -22,7 +22,7 @@ Headers = Sequence[tuple[str, bytes]]
 OnReport = Callable[[KafkaError | None, Message], None]
 
 
-class DeliveryFailed(StreamError):
+class DeliveryError(StreamError):
     """The broker did not acknowledge a record in time; whether it was written is not known."""
 
 
@@ -59,7 +59,7 @@ class Delivery:
     ) -> None:
         """Queue a record; `on_report` is called on the event loop.
 
-        Raises DeliveryFailed when the queue is full: nothing was sent.
+        Raises DeliveryError when the queue is full: nothing was sent.
         """
 
         def report(error: KafkaError | None, message: Message) -> None:
@@ -69,14 +69,12 @@ class Delivery:
         try:
             self._producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=report)
         except BufferError as error:
-            raise DeliveryFailed(
-                f"the queue of records for {topic} is full; the broker does not keep up"
-            ) from error
+            raise DeliveryError(f"the queue of records for {topic} is full; the broker does not keep up") from error
         except KafkaException as error:
-            raise DeliveryFailed(f"a record for {topic} was refused before it was sent: {error}") from error
+            raise DeliveryError(f"a record for {topic} was refused before it was sent: {error}") from error
 
     async def deliver(self, topic: str, value: bytes, *, key: bytes, headers: Headers) -> None:
-        """Write a record and wait for the broker's acknowledgement. Raises DeliveryFailed without one."""
+        """Write a record and wait for the broker's acknowledgement. Raises DeliveryError without one."""
         done: asyncio.Future[KafkaError | None] = self._loop.create_future()
 
         def settle(error: KafkaError | None, _message: Message) -> None:
@@ -86,7 +84,7 @@ class Delivery:
         self.send(topic, value, key=key, headers=headers, on_report=settle)
         error = await done
         if error is not None:
-            raise DeliveryFailed(f"a record for {topic} was not acknowledged: {error.str()}")
+            raise DeliveryError(f"a record for {topic} was not acknowledged: {error.str()}")
 
     async def close(self, timeout_seconds: float) -> int:
         """Flush, then end the polling thread. Returns how many records were left unacknowledged."""

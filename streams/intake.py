@@ -15,7 +15,7 @@ from streams.fold import Applied, Fold
 from streams.frame import HEADER_ASKS, Headers, decode_frame, header
 from streams.logs import record_checksum
 from streams.position import Position, Verdict, judge
-from streams.truncation import EpochsSeen, LogUnreachable, Watch
+from streams.truncation import EpochsSeen, LogUnreachableError, Watch
 
 RETRY_SECONDS: Final = 0.1
 """Pause before an unreachable broker is asked for its proof again."""
@@ -51,7 +51,7 @@ class Observer(Protocol):
     def buried(self, record: LogRecord, reason: str) -> None:
         """The record went to the dead log."""
 
-    def unreachable(self, problem: LogUnreachable) -> None:
+    def unreachable(self, problem: LogUnreachableError) -> None:
         """The broker could not be asked for its proof; it will be asked again."""
 
 
@@ -60,6 +60,7 @@ class Intake:
 
     def __init__(
         self,
+        *,
         fold: Fold,
         watch: Watch,
         seen: EpochsSeen,
@@ -77,7 +78,7 @@ class Intake:
     async def take(self, record: LogRecord) -> None:
         """Fold a record, or know that it was folded before, or bury it.
 
-        Raises LogGap, LogTruncated, UnknownFrameVersion, DeliveryFailed: the record was not taken, stop.
+        Raises LogGap, LogTruncated, UnknownFrameVersion, DeliveryError: the record was not taken, stop.
         """
         place = (record.log, record.partition)
         if not self._is_next(record):
@@ -95,16 +96,13 @@ class Intake:
             self._fold.skip(record.log, record.partition, record.offset, checksum, leader_epoch)
             self._observer.buried(record, str(corrupt))
             return
-        applied = self._fold.apply(
-            columns, record.log, record.partition, record.offset, checksum, leader_epoch
-        )
+        applied = self._fold.apply(columns, record.log, record.partition, record.offset, checksum, leader_epoch)
         if applied.verdict is not Verdict.ACCEPTED:
             raise LogGap(f"the fold did not take {record.position}: {applied.verdict.value}; this is a bug")
         self._observer.taken(record, applied, header(record.headers, HEADER_ASKS))
 
     def _is_next(self, record: LogRecord) -> bool:
-        point = self._fold.state.frontier.get((record.log, record.partition))
-        next_offset = point.next_offset if point is not None else 0
+        next_offset = self._fold.state.next_offset(record.log, record.partition)
         verdict = judge(next_offset, record.offset)
         if verdict is Verdict.GAP:
             raise LogGap(
@@ -120,6 +118,6 @@ class Intake:
     async def _prove(self, record: LogRecord) -> None:
         try:
             await self._watch.prove((record.log, record.partition), record.offset)
-        except LogUnreachable as problem:
+        except LogUnreachableError as problem:
             self._observer.unreachable(problem)
             await self._sleep(RETRY_SECONDS)

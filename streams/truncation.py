@@ -35,9 +35,10 @@ _BATCH_HEADER: Final = struct.Struct(">qiib")
 _BATCH_MAGIC: Final = 2
 _BATCH_PREFIX_BYTES: Final = 12
 _EPOCHS_KEPT_MAX: Final = 64
+_NOT_THERE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its public name
 
 
-class LogUnreachable(StreamError):
+class LogUnreachableError(StreamError):
     """The broker did not answer; whether the log is whole is not known. Try again."""
 
 
@@ -59,7 +60,7 @@ class LogEnd:
 
 
 class LogProbe(Protocol):
-    """What is asked of the broker. Both block, and raise LogUnreachable without an answer."""
+    """What is asked of the broker. Both block, and raise LogUnreachableError without an answer."""
 
     def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
         """The end of each partition."""
@@ -180,7 +181,7 @@ class Watch:
         return None
 
     async def prove(self, place: Place, offset: int) -> None:
-        """Make the log show the last records that were taken from it. Raises LogTruncated, LogUnreachable."""
+        """Make the log show the last records that were taken from it. Raises LogTruncated, LogUnreachableError."""
         silences = self._seen.silences
         epoch = self._seen.epoch_of(place, offset)
         everywhere = silences != self._silences_confirmed
@@ -192,7 +193,7 @@ class Watch:
             self._confirmed[place] = epoch
 
     async def look(self) -> None:
-        """One round of the watchdog. Raises LogTruncated, LogUnreachable."""
+        """One round of the watchdog. Raises LogTruncated, LogUnreachableError."""
         await self._hold(
             self._marks(),
             lambda place, mark, end: end.leader_epoch != self._epoch(place, mark),
@@ -234,14 +235,14 @@ async def keep_looking(
     watch: Watch,
     interval_seconds: float,
     sleep: Callable[[float], Awaitable[None]],
-    on_unreachable: Callable[[LogUnreachable], None],
+    on_unreachable: Callable[[LogUnreachableError], None],
 ) -> None:
     """Look once every `interval_seconds`, for ever. Raises LogTruncated; an unreachable broker is reported."""
     while True:
         await sleep(interval_seconds)
         try:
             await watch.look()
-        except LogUnreachable as error:
+        except LogUnreachableError as error:
             on_unreachable(error)
 
 
@@ -260,7 +261,7 @@ class BrokerProbe:
             answers = self._admin.list_offsets(asked, request_timeout=self._timeout_seconds)
             found = {(tp.topic, tp.partition): answer.result() for tp, answer in answers.items()}
         except KafkaException as error:
-            raise LogUnreachable(f"the broker does not say where its logs end: {error}") from error
+            raise LogUnreachableError(f"the broker does not say where its logs end: {error}") from error
         return {place: LogEnd(int(end.offset), int(end.leader_epoch)) for place, end in found.items()}
 
     def checksum_at(self, place: Place, offset: int) -> int | None:
@@ -270,16 +271,14 @@ class BrokerProbe:
             consumer.assign([TopicPartition(*place, offset)])
             message = consumer.poll(self._timeout_seconds)
         except KafkaException as error:
-            raise LogUnreachable(
-                f"{place[0]}/{place[1]} does not show its offset {offset}: {error}"
-            ) from error
+            raise LogUnreachableError(f"{place[0]}/{place[1]} does not show its offset {offset}: {error}") from error
         finally:
             consumer.close()
         if message is None:
-            raise LogUnreachable(f"{place[0]}/{place[1]} did not show its offset {offset} in time")
+            raise LogUnreachableError(f"{place[0]}/{place[1]} did not show its offset {offset} in time")
         problem = message.error()
         if problem is None:
             return record_checksum(message.value() or b"") if message.offset() == offset else None
-        if problem.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        if problem.code() in _NOT_THERE:
             return None
-        raise LogUnreachable(f"{place[0]}/{place[1]} does not show its offset {offset}: {problem}")
+        raise LogUnreachableError(f"{place[0]}/{place[1]} does not show its offset {offset}: {problem}")

@@ -65,7 +65,7 @@ def decide(
     load: Load,
     limits: AskLimits,
 ) -> Course:
-    """Choose the course of `ask`. `missing` says that a read token is not covered, `age_ms` how long it is in the log."""
+    """Choose the course of `ask`; `missing`: a read token is not covered; `age_ms`: how long it is in the log."""
     if now_ms >= ask.deadline_unix_ms - limits.margin_ms:
         return Course.DROP_EXPIRED
     if gate_blocker is not None:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from services.common.clock import Clock
 from services.processor.admission import (
     AskLimits,
     Course,
@@ -24,6 +25,7 @@ from services.processor.gate import Gate
 from services.processor.ladder import Ladder, Outcome, StepDown, Tensors
 from services.processor.waiting import FrontierWaits
 from streams.asks import Ask, Ranking, ranking_id
+from streams.delivery import DeliveryError
 from streams.position import Frontier
 
 
@@ -51,6 +53,9 @@ class AskObserver(Protocol):
     def ask_ended(self, kind: str, outcome: str, rung: str) -> None:
         """An ask ended: `answered` on `rung`, or dropped for a reason."""
 
+    def ask_failed(self, kind: str, bug: BaseException) -> None:
+        """Answering raised what it should not."""
+
     def stepped_down(self, why: StepDown) -> None:
         """An answer did not come from the model rung."""
 
@@ -58,18 +63,16 @@ class AskObserver(Protocol):
         """How long one stage of an answer took."""
 
 
-class AnswerClock(Protocol):
-    """The part of `services.common.clock.Clock` that answering needs."""
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What is known of an ask besides itself."""
 
-    def now_ms(self) -> int:
-        """Unix ms."""
-
-    def monotonic_seconds(self) -> float:
-        """For durations."""
+    appended_ms: int
+    after_reached: bool
 
 
 Publish = Callable[[Ranking], None]
-"""Queues an effect. Raises DeliveryFailed when it cannot."""
+"""Queues an effect. Raises DeliveryError when it cannot."""
 
 
 class Answerer:
@@ -84,7 +87,7 @@ class Answerer:
         gate: Gate,
         publish: Publish,
         frontier: Callable[[], Frontier],
-        clock: AnswerClock,
+        clock: Clock,
         limits: AskLimits,
         observer: AskObserver,
     ) -> None:
@@ -115,7 +118,7 @@ class Answerer:
         """Start on an ask whose frame was just folded; `appended_ms` is when the broker appended that frame."""
         task = asyncio.create_task(self._answer(ask, appended_ms))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._ended(done, ask.kind))
 
     def advanced(self) -> None:
         """The frontier moved: wake whoever waited for it."""
@@ -128,24 +131,30 @@ class Answerer:
         for task in list(self._tasks):
             task.cancel()
 
+    def _ended(self, task: "asyncio.Task[None]", kind: str) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            self._observer.ask_ended(kind, "cancelled", "none")
+        elif (bug := task.exception()) is not None:
+            self._observer.ask_failed(kind, bug)
+
     async def _answer(self, ask: Ask, appended_ms: int) -> None:
-        course = self._decide(ask, appended_ms, missing=bool(uncovered(ask.after, self._frontier())))
-        after_reached = True
+        missing = bool(uncovered(ask.after, self._frontier()))
+        course = self._decide(ask, appended_ms, missing=missing)
         if course is Course.WAIT:
-            started = self._clock.monotonic_seconds()
-            budget_ms = ask.deadline_unix_ms - 2 * self._limits.margin_ms - self._clock.now_ms()
-            after_reached = await self._waits.covered(ask.after, budget_ms / 1000)
-            self._observer.stage("wait", self._clock.monotonic_seconds() - started)
+            started = self._clock.monotonic()
+            # What is left after waiting must be enough for the other rungs, and for publishing.
+            budget_ms = ask.deadline_unix_ms - 2 * self._limits.margin_ms - self._clock.unix_ms()
+            missing = not await self._waits.covered(ask.after, budget_ms / 1000)
+            self._observer.stage("wait", self._clock.monotonic() - started)
             course = self._decide(ask, appended_ms, missing=False)
-        elif course in (Course.SCORE, Course.COUNTERS):
-            after_reached = not uncovered(ask.after, self._frontier())
         if course in (Course.SCORE, Course.COUNTERS):
-            await self._rank(ask, appended_ms, course, after_reached)
+            await self._rank(ask, _Waiting(appended_ms, after_reached=not missing), course)
         else:
             self._observer.ask_ended(ask.kind, course.value, "none")
 
     def _decide(self, ask: Ask, appended_ms: int, *, missing: bool) -> Course:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.unix_ms()
         return decide(
             ask,
             now_ms=now_ms,
@@ -156,24 +165,22 @@ class Answerer:
             limits=self._limits,
         )
 
-    async def _rank(self, ask: Ask, appended_ms: int, course: Course, after_reached: bool) -> None:
-        started = self._clock.monotonic_seconds()
+    async def _rank(self, ask: Ask, waiting: "_Waiting", course: Course) -> None:
+        started = self._clock.monotonic()
         prepared = self._featurizer.prepare(ask)
         frontier = self._frontier().to_rows()
-        prepared_at = self._clock.monotonic_seconds()
+        prepared_at = self._clock.monotonic()
         self._observer.stage("features", prepared_at - started)
         if course is Course.COUNTERS:
             reason = f"{self._scoring} asks are being scored, as many as are allowed"
-            outcome = self._ladder.step_down(
-                prepared.tensors, len(prepared.items), StepDown.OVERLOADED, reason
-            )
+            outcome = self._ladder.step_down(prepared.tensors, len(prepared.items), StepDown.OVERLOADED, reason)
         else:
             outcome = await self._score(ask, prepared)
-        self._observer.stage("score", self._clock.monotonic_seconds() - prepared_at)
-        self._show(ask, prepared, outcome, frontier, appended_ms, after_reached)
+        self._observer.stage("score", self._clock.monotonic() - prepared_at)
+        self._show(ask, outcome, self._ranking(ask, waiting, prepared, outcome, frontier))
 
     async def _score(self, ask: Ask, prepared: Prepared) -> Outcome:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.unix_ms()
         self._scoring += 1
         try:
             return await self._ladder.score(
@@ -185,18 +192,11 @@ class Answerer:
         finally:
             self._scoring -= 1
 
-    def _show(
-        self,
-        ask: Ask,
-        prepared: Prepared,
-        outcome: Outcome,
-        frontier: list[tuple[str, int, int]],
-        appended_ms: int,
-        after_reached: bool,
-    ) -> None:
+    def _ranking(
+        self, ask: Ask, waiting: "_Waiting", prepared: Prepared, outcome: Outcome, frontier: list[tuple[str, int, int]]
+    ) -> Ranking:
         items, scores = ranked(prepared, outcome, ask.size)
-        now_ms = self._clock.now_ms()
-        ranking = Ranking(
+        return Ranking(
             ask_id=ask.ask_id,
             reply_to=ask.reply_to,
             ranking_id=ranking_id(ask, outcome.rung, outcome.model_version),
@@ -207,15 +207,22 @@ class Answerer:
             region=self._region,
             epoch=self._gate.epoch,
             frontier=frontier,
-            feature_age_ms=max(0, now_ms - appended_ms),
+            feature_age_ms=max(0, self._clock.unix_ms() - waiting.appended_ms),
             valid_until_ms=self._gate.valid_until_ms(ask.deadline_unix_ms),
-            after_reached=after_reached,
+            after_reached=waiting.after_reached,
             reason=outcome.reason,
         )
-        if self._gate.blocker(now_ms) is not None:
+
+    def _show(self, ask: Ask, outcome: Outcome, ranking: Ranking) -> None:
+        """The effect. The gate is asked here and nowhere earlier counts."""
+        if self._gate.blocker(self._clock.unix_ms()) is not None:
             self._observer.ask_ended(ask.kind, Course.DROP_GATE.value, "none")
             return
-        self._publish(ranking)
+        try:
+            self._publish(ranking)
+        except DeliveryError:
+            self._observer.ask_ended(ask.kind, "unpublished", "none")
+            return
         if outcome.step_down is not StepDown.NONE:
             self._observer.stepped_down(outcome.step_down)
         self._observer.ask_ended(ask.kind, "answered", outcome.rung.word)

@@ -11,9 +11,7 @@ from streams.asks import Epoch
 class Gate:
     """Open or shut, with the epoch of the term under which effects are made, and until when they may be."""
 
-    def __init__(
-        self, epoch: Epoch, *, closed_because: str | None = None, valid_until_ms: int | None = None
-    ) -> None:
+    def __init__(self, epoch: Epoch, *, closed_because: str | None = None, valid_until_ms: int | None = None) -> None:
         self._epoch = epoch
         self._closed_because = closed_because
         self._valid_until_ms = valid_until_ms

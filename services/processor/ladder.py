@@ -1,4 +1,4 @@
-"""The ladder: model, then streaming counters, then popularity; every answer says its rung, and why it was not the model.
+"""The ladder: model, then streaming counters, then popularity; an answer says its rung, and why it was not the model.
 
 The lower rungs need nothing but the tensors that the model would have got, so stepping down costs microseconds and
 cannot fail for a reason that lies outside this process.
@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.inference.errors import InferenceExpired, InferenceRefused, InferenceUnavailable
+from services.inference.errors import InferenceExpired, InferenceFailed, InferenceRefused
 from streams.kinds import Rung
 
 Tensors = dict[str, npt.NDArray[np.generic]]
@@ -72,29 +72,23 @@ class Ladder:
         self.model_version = model_version
         """The version that answered last; empty when none did yet."""
 
-    async def score(
-        self, tensors: Tensors, candidate_count: int, *, deadline_ms: int, now_ms: int
-    ) -> Outcome:
+    async def score(self, tensors: Tensors, candidate_count: int, *, deadline_ms: int, now_ms: int) -> Outcome:
         """Ask the model, and step down if it does not answer by `deadline_ms`."""
         if candidate_count == 0:
-            return self.step_down(
-                tensors, 0, StepDown.NO_CANDIDATES, "nothing in the catalogue fits the request"
-            )
+            return self.step_down(tensors, 0, StepDown.NO_CANDIDATES, "nothing in the catalogue fits the request")
         try:
             async with asyncio.timeout(max(0, deadline_ms - now_ms) / 1000):
                 answer = await self._infer(tensors, deadline_ms)
-        except InferenceUnavailable as problem:
-            return self.step_down(tensors, candidate_count, StepDown.UNAVAILABLE, problem.reason)
-        except InferenceRefused as problem:
-            return self.step_down(tensors, candidate_count, StepDown.REFUSED, problem.reason)
-        except InferenceExpired as problem:
-            return self.step_down(tensors, candidate_count, StepDown.EXPIRED, problem.reason)
+        except InferenceFailed as problem:
+            return self.step_down(tensors, candidate_count, _why(problem), problem.reason)
         except TimeoutError:
             reason = f"the inference worker did not answer within {deadline_ms - now_ms} ms"
             return self.step_down(tensors, candidate_count, StepDown.EXPIRED, reason)
         scores = np.asarray(answer.scores, np.float32).reshape(-1)
         if len(scores) != candidate_count or not np.isfinite(scores).all():
-            reason = f"{answer.model_version} gave {len(scores)} scores for {candidate_count} candidates, or not numbers"
+            reason = (
+                f"{answer.model_version} gave {len(scores)} scores for {candidate_count} candidates, or not numbers"
+            )
             return self.step_down(tensors, candidate_count, StepDown.BAD_SCORES, reason)
         self.model_version = answer.model_version
         return Outcome(scores, Rung.MODEL, StepDown.NONE, "", answer.model_version)
@@ -107,3 +101,9 @@ class Ladder:
         if np.any(counters > 0):
             return Outcome(counters, Rung.COUNTERS, why, reason, self.model_version)
         return Outcome(self._popularity(tensors), Rung.POPULARITY, why, reason, self.model_version)
+
+
+def _why(problem: InferenceFailed) -> StepDown:
+    if isinstance(problem, InferenceExpired):
+        return StepDown.EXPIRED
+    return StepDown.REFUSED if isinstance(problem, InferenceRefused) else StepDown.UNAVAILABLE

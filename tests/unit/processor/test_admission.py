@@ -9,11 +9,12 @@ from streams.asks import Ask
 from streams.position import Frontier, Position
 
 LIMITS = AskLimits(scoring_max=2, waiting_max=1, overflow_age_ms_max=100, margin_ms=30, infer_ms_max=150)
+IDLE = Load(scoring=0, waiting=0)
 ASK = Ask(ask_id="a", reply_to="g", kind="search", deadline_unix_ms=10_500, at_ms=0)
 
 
 def course(
-    *, now_ms: int = 10_000, age_ms: int = 1, gate: str | None = None, missing: bool = False, load: Load = Load(0, 0)
+    *, now_ms: int = 10_000, age_ms: int = 1, gate: str | None = None, missing: bool = False, load: Load = IDLE
 ) -> Course:
     """The course of ASK under LIMITS."""
     return decide(ASK, now_ms=now_ms, age_ms=age_ms, gate_blocker=gate, missing=missing, load=load, limits=LIMITS)

@@ -1,4 +1,4 @@
-"""A log that was cut is noticed whatever was written to it afterwards; a broker that only restarted is not suspected."""
+"""A log that was cut is noticed whatever is written to it afterwards; a broker that only restarted is trusted."""
 
 import struct
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from streams.errors import LogTruncated
-from streams.truncation import EpochsSeen, LogEnd, LogUnreachable, Mark, Place, Watch, batch_epochs
+from streams.truncation import EpochsSeen, LogEnd, LogUnreachableError, Mark, Place, Watch, batch_epochs
 
 LOG: Place = ("east-1.events", 0)
 
@@ -28,7 +28,7 @@ class Broker:
     def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
         """As the admin client says it."""
         if not self.reachable:
-            raise LogUnreachable("down")
+            raise LogUnreachableError("down")
         return {place: LogEnd(len(self.checksums), self.leader_epoch) for place in places}
 
     def checksum_at(self, place: Place, offset: int) -> int | None:
@@ -145,7 +145,7 @@ async def test_an_unreachable_broker_is_no_cut() -> None:
     broker = Broker([1, 2, 3, 4])
     reader = Reader(broker, taken=4)
     broker.reachable = False
-    with pytest.raises(LogUnreachable):
+    with pytest.raises(LogUnreachableError):
         await reader.watch.look()
     assert reader.watch.cut is None
 
