@@ -141,8 +141,9 @@ class MeridianClient:
     ) -> Ranking:
         """What should this user see for this query? Writes the search event itself: do not publish it again.
 
-        `after` defaults to the user's newest acknowledged events; pass `()` to wait for none. `at_ms` is the
-        time that the answer is for. Raises RequestRefused, AnswerTooLate, GatewayUnavailable, Busy or BadAnswer.
+        `after` defaults to the user's newest acknowledged events; pass `()` to wait for none. `at_ms` is
+        the time that the answer is for. Raises RequestRefused, AnswerTooLate, GatewayUnavailable, Busy or
+        BadAnswer.
         """
         now_ms = self._clock.wall_ms()
         request: dict[str, object] = {

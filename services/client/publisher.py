@@ -168,6 +168,8 @@ class Publisher:
             if reply.status >= 300:
                 raise error_of(reply) from None
             raise BadAnswer(f"{reply.url} answered {reply.status} without results: {error}") from error
+        if not results and reply.status >= 300:
+            raise error_of(reply)
         ids_fit = all(result.id in (None, event.id) for result, event in zip(results, pending, strict=False))
         if len(results) != len(pending) or not ids_fit:
             raise BadAnswer(

@@ -240,6 +240,8 @@ class Player:
         except MeridianError as error:
             self.attempts.append(Attempt(intended, self._clock.elapsed_seconds(), False))
             self.failures[f"{type(error).__name__}: {error}"[:200]] += 1
+            # It happened all the same. The request may have written it: the same identity counts once.
+            await self._publish([step.event])
         else:
             self.attempts.append(Attempt(intended, self._clock.elapsed_seconds(), True))
             self._served(step, expected, place, ranking)

@@ -166,6 +166,15 @@ async def test_connection_refused_is_unknown_not_an_exception() -> None:
         assert client.unacknowledged == 1
 
 
+async def test_a_problem_without_results_is_read_as_a_problem(gateway: FakeGateway) -> None:
+    """A refusal of everything may come with an empty list of results: its reason is not lost."""
+    body = b'{"title": "log unreachable", "status": 503, "results": []}'
+    gateway.script.extend([Behaviour(status=503, body=body)] * 9)
+    async with client_of(gateway) as client:
+        (outcome,) = await client.publish([CLICK], timeout_seconds=0.05)
+    assert isinstance(outcome, Unknown) and "log unreachable" in outcome.reason
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

@@ -1,4 +1,4 @@
-"""Asking for rankings: the caller's own time-out, one search event for all tries, reading one's own writes."""
+"""Asking for rankings: a time-out of the caller's own, one event for all tries, reading one's own writes."""
 
 from collections.abc import AsyncIterator
 
