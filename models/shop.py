@@ -9,6 +9,7 @@ Everything comes from `numpy.random.Generator(PCG64(seed))` in a fixed order: th
 every machine. The words are built from syllables and mean nothing.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -68,9 +69,9 @@ class _Words:
         self._seen: set[str] = set()
 
     def word(self, syllables: int = 0) -> str:
-        """A word that was not made before."""
-        while True:
-            count = syllables or int(self._rng.integers(1, 4))
+        """A word that was not made before; a longer one than asked for once the short ones are used up."""
+        for attempt in itertools.count():
+            count = (syllables or int(self._rng.integers(1, 4))) + attempt // 8
             word = "".join(
                 self.pick(_ONSETS) + self.pick(_VOWELS) + (self.pick(_CODAS) if n == count - 1 else "")
                 for n in range(count)
@@ -78,6 +79,7 @@ class _Words:
             if len(word) >= 3 and word not in self._seen:
                 self._seen.add(word)
                 return word
+        raise AssertionError("unreachable: words only get longer")
 
     def pick(self, choices: Sequence[str]) -> str:
         """One of the choices, evenly."""
