@@ -15,13 +15,24 @@ from services.common.settings import SettingsError
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, host: str, port: int, *, shutdown_timeout_seconds: float = 5.0
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    shutdown_timeout_seconds: float = 5.0,
+    handler_cancellation: bool = False,
 ) -> AsyncIterator[int]:
     """Serve `app` for the length of the block and yield the port (0 picks one); requests under way are finished.
 
-    Raises SettingsError when the address is taken.
+    With `handler_cancellation` the handler of a caller that hung up is cancelled. Raises SettingsError when the address
+    is taken.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout_seconds)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=shutdown_timeout_seconds,
+        handler_cancellation=handler_cancellation,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, reuse_address=True)

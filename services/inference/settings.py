@@ -1,0 +1,67 @@
+"""What an operator can set on the inference worker (`[inference]`, `MERIDIAN_INFERENCE_...`)."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from services.common.settings import ServiceSettings
+from services.inference.batch_queue import BatchLimits
+from services.inference.engine_options import Device, EngineOptions
+
+_Whole = Annotated[int, msgspec.Meta(ge=1)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0.0)]
+
+
+class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The worker's own; its port is the region's `inference_port`."""
+
+    TABLE: ClassVar[str] = "inference"
+
+    model_repository: Path = Path(__file__).resolve().parents[2] / "models" / "repository"
+    """Triton's layout: `<model>/config.pbtxt` and `<model>/<version>/`."""
+    model: str = "ranker"
+    model_version: str = ""
+    """The version to serve; empty: the region's champion alias, and the newest one without an alias."""
+    device: Device = Device.AUTO
+    intra_op_threads: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """Threads inside a run; 0: as many as the process may use cores."""
+    gpu_memory_bytes_max: _Whole = 2 << 30
+    batch_buckets: tuple[_Whole, ...] = (1, 2, 4, 8, 16, 32)
+    """Row counts that runs are padded to; the last is the largest batch."""
+    candidate_buckets: tuple[_Whole, ...] = (64, 128, 256, 512)
+    """Candidate counts that runs are padded to; more than the last are refused."""
+    batch_delay_seconds: _Seconds = 0.001
+    """How long a request that came during a run waits for company."""
+    queue_rows_max: _Whole = 256
+    """Rows that may wait; more are refused with 429."""
+    slack_margin_seconds: _Seconds = 0.002
+    body_bytes_max: _Whole = 8 << 20
+    drain_seconds: _Seconds = 10.0
+    """How long a replaced version, and a stopping worker, waits for requests under way."""
+    stuck_run_seconds: _Seconds = 5.0
+    """A run that takes longer makes the worker not ready."""
+
+    def check(self) -> str | None:
+        """Buckets must rise, and the queue must hold a full batch."""
+        for name, buckets in (("batch_buckets", self.batch_buckets), ("candidate_buckets", self.candidate_buckets)):
+            if not buckets or list(buckets) != sorted(set(buckets)):
+                return f"{name} must name at least one size, ascending, each once"
+        if self.queue_rows_max < self.batch_buckets[-1]:
+            return "queue_rows_max must be at least the largest batch bucket"
+        return None
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """The batcher's bounds."""
+        return BatchLimits(
+            rows_max=self.batch_buckets[-1],
+            delay_seconds=self.batch_delay_seconds,
+            queue_rows_max=self.queue_rows_max,
+            slack_margin_seconds=self.slack_margin_seconds,
+        )
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """How sessions are opened."""
+        return EngineOptions(self.device, self.intra_op_threads, self.gpu_memory_bytes_max)
