@@ -60,10 +60,10 @@ class KafkaHome:
         return ":".join(map(str, jars))
 
 
-def find_home() -> KafkaHome:
-    """Return the Kafka that `MERIDIAN_KAFKA_HOME` names, or the one in the environment."""
+def find_home(named: str | None = None) -> KafkaHome:
+    """Return the Kafka that `named` or `MERIDIAN_KAFKA_HOME` points at, or the one that `make setup` fetched."""
     own = Path(sys.prefix) / "share" / "kafka"
-    named = os.environ.get("MERIDIAN_KAFKA_HOME")
+    named = named or os.environ.get("MERIDIAN_KAFKA_HOME")
     if named and not (Path(named) / "libs").is_dir():
         raise KafkaRuntimeError(
             f"MERIDIAN_KAFKA_HOME={named} has no libs/ directory.\n  Next: name the directory that holds libs/ and "

@@ -72,6 +72,11 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
         return self.data_dir / "coordination.json"
 
     @property
+    def incarnation_file(self) -> Path:
+        """What the preparing step found, for the supervisor: a copy, the region's record decides."""
+        return self.data_dir / "incarnation"
+
+    @property
     def snapshot_dir(self) -> Path:
         """Where the processor keeps its snapshots."""
         return self.data_dir / "snapshots"

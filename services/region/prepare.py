@@ -1,0 +1,171 @@
+"""The step between Kafka and everything that reads or writes logs: which life is this, and is its log whole?
+
+Runs after each start of the broker, because a broker that comes back may have come back with less: a cluster id does
+not prove the same life. It allocates the incarnation, binds the pseudonym key, holds every log's end against what was
+acknowledged from it, and makes the topics of this incarnation and of the next, so that a later wipe surprises nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from services.common.clock import random_bytes
+from services.common.exit_codes import ExitCode
+from services.common.logging import get_logger
+from services.common.process import LoadedSettings, main_exit, run_service
+from services.common.region_settings import RegionSettings
+from services.coordination import FileStore
+from services.coordination.region_record import (
+    KeyMismatch,
+    acknowledged_ends,
+    allocate_incarnation,
+    check_key_fingerprint,
+    cut_partitions,
+    next_incarnation_name,
+)
+from services.region.errors import RegionError
+from streams.errors import LogTruncated
+from streams.logs import TOPIC_SETTINGS, consumer_settings, events_log, topics_of
+from streams.pseudonym import KEY_BYTES, Pseudonyms
+
+ANSWER_TIMEOUT_SECONDS = 30.0
+
+log = get_logger(__name__)
+
+
+class BrokerSilent(RegionError):
+    """Kafka did not answer; the step is tried again."""
+
+
+async def prepare(region: RegionSettings) -> str:
+    """Return the incarnation, its topics made and its log found whole.
+
+    Raises LogTruncated, KeyMismatch, RegionError (settings), BrokerSilent.
+    """
+    store = FileStore(region.coordination_file)
+    await check_key_fingerprint(store, Pseudonyms(read_or_make_key(region)).fingerprint)
+    admin = AdminClient({"bootstrap.servers": region.bootstrap, "reconnect.backoff.max.ms": 500})
+    cluster_id = await asyncio.to_thread(_cluster_id, admin, region.bootstrap)
+    incarnation = await allocate_incarnation(store, region.name, cluster_id)
+    recorded = await acknowledged_ends(store, events_log(incarnation))
+    if recorded:
+        await asyncio.to_thread(check_ends, region.bootstrap, events_log(incarnation), recorded)
+    topics = [*topics_of(incarnation), *topics_of(next_incarnation_name(incarnation))]
+    await asyncio.to_thread(make_topics, admin, topics, region.partitions)
+    region.incarnation_file.write_text(incarnation + "\n")
+    log.info("prepared", incarnation=incarnation, cluster_id=cluster_id, partitions=region.partitions)
+    return incarnation
+
+
+def read_or_make_key(region: RegionSettings) -> bytes:
+    """Return the pseudonym key, made at the region's very first start. Raises RegionError, KeyMismatch."""
+    path = region.pseudonym_key_file
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except FileNotFoundError:
+        if region.coordination_file.exists():
+            raise KeyMismatch(
+                f"{path} is gone, but the region has a record: its logs were written under that key. Put the file back "
+                "(a backup, or a copy from another region); a new key would make every user a stranger."
+            ) from None
+        key = random_bytes(KEY_BYTES)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(key.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return key
+    except (OSError, ValueError) as error:
+        raise RegionError(
+            f"{path} cannot be read as {2 * KEY_BYTES} hex digits: {error}. Put the right file back."
+        ) from None
+    if len(key) != KEY_BYTES:
+        raise RegionError(f"{path} holds {len(key)} bytes, a pseudonym key has {KEY_BYTES}. Put the right file back.")
+    return key
+
+
+def check_ends(bootstrap: str, log_name: str, recorded: dict[int, int]) -> None:
+    """Raise LogTruncated if the log ends before what was acknowledged from it."""
+    consumer = Consumer(consumer_settings(bootstrap, "meridian-prepare"))
+    try:
+        found = {p: _end(consumer, log_name, p) for p in recorded}
+    finally:
+        consumer.close()
+    if cuts := cut_partitions(recorded, found):
+        listed = ", ".join(f"partition {p}: acknowledged up to {end}, ends at {now}" for p, end, now in cuts)
+        raise LogTruncated(
+            f"{log_name} was cut: {listed}. Acknowledged events are missing, so nothing reads or writes it. Restore the "
+            "log's directory from a copy and start again; or, to go on without them, move the region's kafka directory "
+            "away (keep it): the next start then opens a new incarnation."
+        )
+
+
+def _end(consumer: Consumer, log_name: str, partition: int) -> int:
+    """Return the offset after the last record; 0 where the topic or partition does not exist."""
+    try:
+        _, high = consumer.get_watermark_offsets(TopicPartition(log_name, partition), timeout=ANSWER_TIMEOUT_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
+            return 0
+        raise BrokerSilent(f"Kafka does not say where {log_name}/{partition} ends: {error}", ExitCode.CRASH) from error
+    return int(high)
+
+
+def make_topics(admin: AdminClient, topics: Iterable[str], partitions: int) -> None:
+    """Create what is missing; refuse a topic that is there with another partition count."""
+    wanted = list(topics)
+    there = admin.list_topics(timeout=ANSWER_TIMEOUT_SECONDS).topics
+    for name in wanted:
+        if name in there and len(there[name].partitions) != partitions:
+            raise RegionError(
+                f"{name} has {len(there[name].partitions)} partitions, the settings say {partitions}. A log's partition "
+                f"count never changes: set [region] partitions = {len(there[name].partitions)}."
+            )
+    missing = [NewTopic(name, partitions, 1, config=TOPIC_SETTINGS) for name in wanted if name not in there]
+    if not missing:
+        return
+    results = admin.create_topics(missing, operation_timeout=ANSWER_TIMEOUT_SECONDS)
+    for name, result in cast("dict[str, Future[None]]", results).items():
+        try:
+            result.result(ANSWER_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise BrokerSilent(f"Kafka did not create {name}: {error}", ExitCode.CRASH) from error
+
+
+def _cluster_id(admin: AdminClient, bootstrap: str) -> str:
+    try:
+        description = admin.describe_cluster(request_timeout=ANSWER_TIMEOUT_SECONDS).result(ANSWER_TIMEOUT_SECONDS)
+    except (KafkaException, TimeoutError) as error:
+        raise BrokerSilent(f"Kafka at {bootstrap} does not answer: {error}", ExitCode.CRASH) from error
+    return str(description.cluster_id)
+
+
+async def _serve(loaded: LoadedSettings, _: asyncio.Event) -> None:
+    await prepare(cast("RegionSettings", loaded[RegionSettings]))
+
+
+def main() -> int:
+    """Run the step; the exit code says what an operator must mend."""
+    return run_service(
+        "region.prepare",
+        [RegionSettings],
+        _serve,
+        exit_codes={
+            LogTruncated: ExitCode.LOG_TRUNCATED_OR_GAP,
+            KeyMismatch: ExitCode.KEY_MISMATCH,
+            BrokerSilent: ExitCode.CRASH,
+            RegionError: ExitCode.BAD_SETTINGS,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main_exit(main())

@@ -1,0 +1,308 @@
+"""The shell around `supervision.decide`: starts, reaps, probes, signals, and writes down what runs.
+
+It sleeps in one `select` until a signal arrives or something is due, so that a quiet region has a supervisor that uses
+no processor time at all; and it imports little, because it lives as long as the region. Children are tied to it by the
+kernel (`infra.runtime.launch`), so that none survives it, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from infra.runtime.kafka import KafkaRuntimeError
+from infra.runtime.launch import launch_command
+from services.common.clock import SystemClock
+from services.common.exit_codes import ExitCode
+from services.region import run_file
+from services.region.errors import RegionError
+from services.region.last_words import last_words
+from services.region.plan import ProcessPlan, RegionPlan
+from services.region.probe import readiness
+from services.region.run_file import LOCK_FILE, ProcessIdentity, ProcessRecord, RunRecord
+from services.region.supervision import (
+    Action,
+    Phase,
+    ProcessState,
+    RestartPolicy,
+    Verb,
+    became_ready,
+    decide,
+    due_again,
+    exited,
+    not_ready,
+    started,
+    stopping,
+    wake_in_seconds,
+)
+
+PROBE_INTERVAL_SECONDS = 0.15
+LOG_BYTES_MAX = 64 << 20
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+Report = Callable[[str, str], None]
+"""Takes a process's name and one sentence about it."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A started process."""
+
+    process: subprocess.Popen[bytes]
+    identity: ProcessIdentity | None
+    started_at_ms: int
+
+
+class Supervisor:
+    """Runs one region until a signal asks it to end. `on_ready` is called once, when everything is."""
+
+    def __init__(
+        self,
+        plan: RegionPlan,
+        policy: RestartPolicy,
+        report: Report,
+        on_ready: Callable[[RunRecord], None] = lambda _: None,
+    ) -> None:
+        self._plan = plan
+        self._plans = {process.name: process for process in plan.processes}
+        self._policy = policy
+        self._report = report
+        self._on_ready = on_ready
+        self._clock = SystemClock()
+        self._states = {p.name: ProcessState(p.name, p.needs, p.is_step) for p in plan.processes}
+        self._children: dict[str, Child] = {}
+        self._outcomes: dict[str, str] = {}
+        self._started_at_ms = self._clock.unix_ms()
+        self._ending = False
+        self._was_ready = False
+        self._wake_reader, self._wake_writer = socket.socketpair()
+
+    def run(self) -> int:
+        """Supervise until the region has ended; return the exit code. Raises RegionError when it runs already."""
+        self._plan.data_dir.mkdir(parents=True, exist_ok=True)
+        with self._only_one(), self._signals_wake():
+            try:
+                self._loop()
+            finally:
+                self._kill_all()
+                run_file.remove(self._plan.data_dir)
+        return self._exit_code()
+
+    def _loop(self) -> None:
+        while True:
+            before = dict(self._states)
+            self._reap()
+            self._probe()
+            now = self._clock.monotonic()
+            for action in decide(self._states, now, ending=self._ending):
+                self._perform(action)
+            if not self._was_ready:
+                self._judge_start()
+            if before != self._states:
+                run_file.write(self._plan.data_dir, self._record())
+            elif self._ending and not self._children:
+                return
+            else:
+                self._wait(wake_in_seconds(self._states.values(), self._clock.monotonic(), PROBE_INTERVAL_SECONDS))
+
+    def _judge_start(self) -> None:
+        states = self._states.values()
+        if all(state.phase in (Phase.READY, Phase.DONE) for state in states):
+            self._was_ready = True
+            self._on_ready(self._record())
+        elif not self._ending and self._fatal() is not None:
+            self._ending = True
+
+    def _fatal(self) -> ProcessState | None:
+        """Return the process that others need and that refused: nothing useful can start without it."""
+        needed = {need for state in self._states.values() for need in state.needs}
+        return next((s for s in self._states.values() if s.phase is Phase.REFUSED and s.name in needed), None)
+
+    def _exit_code(self) -> int:
+        fatal = None if self._was_ready else self._fatal()
+        return fatal.exit_code or ExitCode.CRASH if fatal else ExitCode.OK
+
+    def _perform(self, action: Action) -> None:
+        state = self._states[action.name]
+        if action.verb is Verb.START:
+            self._start(self._plans[action.name])
+            return
+        child = self._children[action.name]
+        if action.verb is Verb.KILL:
+            self._report(action.name, f"killed: it {action.why}")
+            child.process.kill()
+            child.process.wait()
+            return
+        self._report(action.name, f"ends: {action.why}")
+        child.process.terminate()
+        self._states[action.name] = stopping(state, action.why, self._clock.monotonic(), self._policy)
+
+    def _start(self, plan: ProcessPlan) -> None:
+        state = self._states[plan.name]
+        try:
+            launch = plan.launch()
+            plan.log.parent.mkdir(parents=True, exist_ok=True)
+            if plan.log.exists() and plan.log.stat().st_size > LOG_BYTES_MAX:
+                plan.log.replace(plan.log.with_suffix(".log.1"))
+            with plan.log.open("ab") as log:
+                process = subprocess.Popen(  # noqa: S603 - starting its processes is what it is for
+                    launch_command(launch.command),
+                    env=dict(launch.environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except (OSError, KafkaRuntimeError) as error:
+            self._states[plan.name] = exited(
+                state, ExitCode.BAD_SETTINGS, str(error), self._clock.monotonic(), self._policy
+            )
+            self._report(plan.name, f"cannot be started: {error}")
+            return
+        self._children[plan.name] = Child(process, run_file.identify(process.pid), self._clock.unix_ms())
+        self._states[plan.name] = started(state)
+        self._states.update(due_again(self._states, plan.name))
+        if state.exit_code is None or not state.is_step:
+            self._report(plan.name, "starts" if state.exit_code is None else "starts again")
+
+    def _reap(self) -> None:
+        for name, child in list(self._children.items()):
+            code = child.process.poll()
+            if code is None:
+                continue
+            del self._children[name]
+            before = self._states[name]
+            words = last_words(self._plans[name].log) if code else ""
+            after = exited(before, code, words, self._clock.monotonic(), self._policy)
+            self._states[name] = after
+            if after.phase is Phase.DONE:
+                self._step_done(name)
+            elif after.phase is Phase.REFUSED:
+                self._report(name, f"stays down (exit code {code}): {words}")
+            elif after.phase is Phase.BACKOFF:
+                how = f"signal {-code}" if code < 0 else f"exit code {code}"
+                self._report(name, f"ended by itself ({how}){': ' + words if words else ''}")
+
+    def _step_done(self, name: str) -> None:
+        """Start anew what runs on an older outcome of this step."""
+        outcome = self._plans[name].outcome
+        found = outcome() if outcome else ""
+        before = self._outcomes.setdefault(name, found)
+        self._outcomes[name] = found
+        if found == before:
+            return
+        for state in list(self._states.values()):
+            if name in state.needs and state.phase in (Phase.STARTING, Phase.READY):
+                self._perform(Action(Verb.TERMINATE, state.name, f"{name} found {found}, no longer {before}"))
+
+    def _probe(self) -> None:
+        for name, state in self._states.items():
+            plan = self._plans[name]
+            if state.phase is not Phase.STARTING or plan.port is None:
+                continue
+            reason = readiness(plan.port, plan.ready_path)
+            if reason is None:
+                self._states[name] = became_ready(state, self._clock.monotonic())
+                self._report(name, "is ready")
+            elif reason != state.reason:
+                self._states[name] = not_ready(state, reason)
+
+    def _wait(self, seconds: float | None) -> None:
+        select.select([self._wake_reader], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            while self._wake_reader.recv(4096):
+                pass
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Hold the region's lock, and end what an earlier life could not."""
+        with (self._plan.data_dir / LOCK_FILE).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RegionError(
+                    f"region {self._plan.region} runs already. Look with `meridian status`, end it with `meridian down`, "
+                    "or run another with another --data-dir and --base-port."
+                ) from None
+            end_leftovers(self._plan.data_dir)
+            yield
+
+    @contextlib.contextmanager
+    def _signals_wake(self) -> Iterator[None]:
+        """Have signals (and ended children) wake the one `select`."""
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        before = {number: signal.signal(number, self._ask_to_end) for number in SIGNALS}
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        wakeup = signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask_to_end(self, _number: int, _frame: FrameType | None) -> None:
+        self._ending = True
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            child.process.kill()
+        for child in self._children.values():
+            child.process.wait()
+
+    def _record(self) -> RunRecord:
+        own = run_file.identify(os.getpid())
+        assert own is not None, "this process lives"
+        return RunRecord(
+            region=self._plan.region,
+            supervisor=own,
+            started_at_ms=self._started_at_ms,
+            ready=self._was_ready,
+            addresses=dict(self._plan.addresses),
+            processes=[self._process_record(plan) for plan in self._plan.processes],
+        )
+
+    def _process_record(self, plan: ProcessPlan) -> ProcessRecord:
+        state = self._states[plan.name]
+        child = self._children.get(plan.name)
+        return ProcessRecord(
+            name=plan.name,
+            phase=state.phase.value,
+            is_step=plan.is_step,
+            identity=child.identity if child else None,
+            started_at_ms=child.started_at_ms if child else None,
+            restarts=state.restarts,
+            exit_code=state.exit_code,
+            reason=state.reason,
+            port=plan.port,
+            ready_path=plan.ready_path,
+            log=str(plan.log),
+        )
+
+
+def end_leftovers(data_dir: Path, grace_seconds: float = 5.0) -> list[str]:
+    """End what the region's last run file names and still lives; return the names. Never a reused number's owner."""
+    record = run_file.read(data_dir)
+    if record is None:
+        return []
+    found = [p for p in record.processes if p.identity is not None and run_file.is_alive(p.identity)]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        living = [p.identity for p in found if p.identity is not None and run_file.is_alive(p.identity)]
+        for identity in living:
+            run_file.send(identity, number)
+        deadline = time.monotonic() + grace_seconds
+        while any(map(run_file.is_alive, living)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    run_file.remove(data_dir)
+    return [process.name for process in found]
