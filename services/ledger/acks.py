@@ -10,13 +10,7 @@ from typing import IO, Self
 
 import msgspec
 
-
-class LedgerError(Exception):
-    """The root of what this package raises."""
-
-
-class AcksUnreadable(LedgerError):
-    """The acknowledgements file is missing or damaged."""
+from services.ledger.errors import AcksUnreadable
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

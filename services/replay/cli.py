@@ -14,7 +14,7 @@ from models.records import Source
 from models.shop import ShopSettings, generate
 from models.sources import FORMATS, open_source, parse_mapping
 from services.client import MeridianError
-from services.ledger.acks import LedgerError
+from services.ledger.errors import LedgerError
 from services.replay.errors import ReplayError, ReplayMisused
 from services.replay.progress import ProgressBoard
 from services.replay.report import ReplayReport, show

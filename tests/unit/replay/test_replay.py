@@ -7,7 +7,8 @@ import pytest
 
 from models.records import ItemRecord, SearchRecord, Source
 from services.client import MeridianClient, SystemClock
-from services.ledger.acks import AcksUnreadable, AckWriter, read_acks
+from services.ledger.acks import AckWriter, read_acks
+from services.ledger.errors import AcksUnreadable
 from services.replay.errors import ReplayMisused
 from services.replay.judge import Judge
 from services.replay.player import Player, PlayerSettings
@@ -134,8 +135,11 @@ async def test_a_ranking_asks_for_the_users_own_last_event() -> None:
         asked = gateway.bodies("/v1/search")
         where = {event["id"]: offset for offset, event in enumerate(gateway.log)}
     assert [request["after"][0]["offset"] for request in asked] == [
-        where["0-click"], where["1-click"], where["2-click"], where["3-click"],
-    ]  # fmt: skip
+        where["0-click"],
+        where["1-click"],
+        where["2-click"],
+        where["3-click"],
+    ]
 
 
 async def test_a_wave_waits_for_the_clicks_of_the_one_before() -> None:

@@ -29,8 +29,13 @@ def test_a_click_comes_after_searches_that_were_made_before_it() -> None:
         source(search(0, 100, click_time_ms=300), search(1, 200, click_time_ms=250), search(2, 400))
     )
     assert [step.event.id for step in script.steps()] == [
-        "0-search", "1-search", "1-click", "0-click", "2-search", "2-click",
-    ]  # fmt: skip
+        "0-search",
+        "1-search",
+        "1-click",
+        "0-click",
+        "2-search",
+        "2-click",
+    ]
 
 
 def test_ids_and_times_are_the_logs_own() -> None:
@@ -40,8 +45,10 @@ def test_ids_and_times_are_the_logs_own() -> None:
     assert first == second
     events = [step.event for step in first]
     assert [(e.id, e.time_ms, type(e.body)) for e in events] == [
-        ("0-search", 100, Search), ("0-click", 300, Click), ("0-cart", 45_300, Cart),
-    ]  # fmt: skip
+        ("0-search", 100, Search),
+        ("0-click", 300, Click),
+        ("0-cart", 45_300, Cart),
+    ]
     assert {e.source for e in events} == {"/replay/log"}
     assert events[1].body == Click(user="u0", item="a", query="q0", session="s")
 
@@ -68,8 +75,10 @@ def test_an_item_without_a_title_is_called_by_its_id() -> None:
 
 def test_skip_and_limit_count_searches_and_keep_ids() -> None:
     """A part of a log says the same about its searches as the whole log does, and no more."""
-    log = source(*(search(n, 100 * n, click_time_ms=100 * n + 1) for n in range(5)),
-                 items=(ItemRecord(time_ms=450, item="a"),))  # fmt: skip
+    log = source(
+        *(search(n, 100 * n, click_time_ms=100 * n + 1) for n in range(5)),
+        items=(ItemRecord(time_ms=450, item="a"),),
+    )
     part = list(Script(log).steps(skip=1, limit=2))
     assert [step.event.id for step in part] == ["1-search", "1-click", "2-search", "2-click"]
     whole = list(Script(log).steps())

@@ -1,0 +1,7 @@
+"""`python -m services.ledger`."""
+
+import typer
+
+from services.ledger.cli import ledger
+
+typer.run(ledger)

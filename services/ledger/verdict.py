@@ -1,0 +1,113 @@
+"""The verdict over a region: lost, counted twice, or proven right; unknown is never success."""
+
+from enum import Enum
+
+import msgspec
+
+from services.ledger.count import LogCount
+
+
+class Verdict(Enum):
+    """What can be said."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    UNKNOWN = "unknown"
+
+    @property
+    def exit_code(self) -> int:
+        """0 valid, 1 invalid, 2 unknown."""
+        return {Verdict.VALID: 0, Verdict.INVALID: 1, Verdict.UNKNOWN: 2}[self]
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What the region says of itself at one moment (`GET /v1/state` of the processor)."""
+
+    incarnation: str
+    frontier: tuple[tuple[str, int, int], ...]
+    events: int
+    """Distinct events taken, without catalogue entries."""
+    item_events: int = 0
+    """Distinct catalogue entries taken."""
+    duplicates: int = 0
+    late: int = 0
+    """Events that came after the horizon had passed them; they do not count."""
+    dead: int = 0
+    digest: str = ""
+
+    def next_offsets(self, log: str) -> dict[int, int]:
+        """The frontier of one log."""
+        return {partition: next_offset for name, partition, next_offset in self.frontier if name == log}
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole finding. `counted_twice` and `not_folded` are None while they cannot be known."""
+
+    verdict: str
+    sentence: str
+    events_acknowledged: int
+    events_lost: int
+    lost_examples: list[str]
+    events_in_log: int
+    """Distinct identities, catalogue included."""
+    copies_in_log: int
+    """Rows beyond the first of each identity: repetitions that must count once."""
+    events_folded: int | None
+    events_late: int | None
+    events_counted_twice: int | None
+    events_not_folded: int | None
+
+
+def missing_cover(needed: dict[int, int], frontier: dict[int, int]) -> str | None:
+    """Why a frontier does not cover what is needed; None when it does."""
+    behind = {p: (frontier.get(p, 0), n) for p, n in needed.items() if frontier.get(p, 0) < n}
+    if not behind:
+        return None
+    partition, (at, wanted) = min(behind.items())
+    return f"{len(behind)} partitions are behind; partition {partition} is at {at} and must reach {wanted}"
+
+
+def judge(count: LogCount, claims: Claims | None, uncovered: str | None) -> Ledger:
+    """Hold the log against the acknowledgements and the region's claims.
+
+    `count` must be of the log exactly below the claims' frontier; `uncovered` says why that frontier does not
+    reach everything acknowledged, or why there are no claims.
+    """
+    distinct = count.distinct_events + count.distinct_items
+    folded = None if claims is None else claims.events + claims.item_events
+    surplus = None if folded is None else folded - distinct
+    twice = None if surplus is None else max(surplus, 0)
+    missed = None if surplus is None or claims is None else max(-surplus - claims.late, 0)
+    verdict, sentence = _conclude(count, uncovered, twice, missed)
+    return Ledger(
+        verdict=verdict.value,
+        sentence=sentence,
+        events_acknowledged=count.acknowledged,
+        events_lost=count.lost,
+        lost_examples=count.lost_examples,
+        events_in_log=distinct,
+        copies_in_log=count.rows - distinct,
+        events_folded=folded,
+        events_late=None if claims is None else claims.late,
+        events_counted_twice=twice,
+        events_not_folded=missed,
+    )
+
+
+def _conclude(
+    count: LogCount, uncovered: str | None, twice: int | None, missed: int | None
+) -> tuple[Verdict, str]:
+    if twice:
+        return Verdict.INVALID, f"{twice} events were counted more than once"
+    if count.lost:
+        return Verdict.INVALID, f"{count.lost} acknowledged events are not where they were acknowledged"
+    if uncovered is not None:
+        return Verdict.UNKNOWN, f"nothing is proven: {uncovered}"
+    if twice is None or missed is None:
+        return Verdict.UNKNOWN, "nothing is proven: the region does not say what it has counted"
+    if missed:
+        return Verdict.INVALID, f"{missed} events in the log were not counted"
+    return (
+        Verdict.VALID,
+        f"all {count.acknowledged:,} acknowledged events are in the log, and each counted once",
+    )
