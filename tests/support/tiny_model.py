@@ -35,11 +35,11 @@ def write_version(
     golden_rows: int = 70,
     golden_shift: float = 0.0,
 ) -> Path:
-    """Make `<repository>/<model>/<version>/`; `golden_shift` makes the golden set's expected scores wrong by so much."""
+    """Make `<repository>/<model>/<version>/`; `golden_shift` makes one expected score of the golden set wrong."""
     folder = repository / model / version
     folder.mkdir(parents=True)
     (repository / model / "config.pbtxt").write_text(f'name: "{model}"\nbackend: "onnxruntime"\n')
-    onnx.save(_graph(bias, layers, uses_mean, with_items), str(folder / "model.onnx"))
+    onnx.save(_graph(bias, layers, uses_mean=uses_mean, with_items=with_items), str(folder / "model.onnx"))
     inputs = request_inputs(golden_rows, 40, seed=7, with_items=with_items)
     scores = expected_scores(inputs, bias)
     scores[-1, 3] += golden_shift
@@ -76,11 +76,11 @@ def expected_scores(inputs: dict[str, Array], bias: float = 0.0) -> Array:
     return scores.astype(np.float32)
 
 
-def _graph(bias: float, layers: int, uses_mean: bool, with_items: bool) -> onnx.ModelProto:
+def _graph(bias: float, layers: int, *, uses_mean: bool, with_items: bool) -> onnx.ModelProto:
     feats = helper.make_tensor_value_info("candidate_feats", TensorProto.FLOAT, ["batch", "candidates", FEATURES])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", "candidates"])
     inputs = [feats]
-    constants = {
+    constants: dict[str, Array] = {
         "weights": WEIGHTS.reshape(FEATURES, 1),
         "bias": np.array([bias], dtype=np.float32),
         "last": np.array([2], dtype=np.int64),
@@ -97,8 +97,8 @@ def _graph(bias: float, layers: int, uses_mean: bool, with_items: bool) -> onnx.
         constants["widen"] = np.full((FEATURES, WIDTH), 0.01, dtype=np.float32)
         constants["square"] = np.full((WIDTH, WIDTH), 1.0 / WIDTH, dtype=np.float32)
         nodes.append(helper.make_node("MatMul", ["candidate_feats", "widen"], ["wide0"]))
-        for layer in range(layers):
-            nodes.append(helper.make_node("MatMul", [f"wide{layer}", "square"], [f"wide{layer + 1}"]))
+        chain = [helper.make_node("MatMul", [f"wide{n}", "square"], [f"wide{n + 1}"]) for n in range(layers)]
+        nodes.extend(chain)
         nodes.append(helper.make_node("ReduceMean", [f"wide{layers}", "last"], ["slow"], keepdims=0))
         nodes.append(helper.make_node("Mul", ["slow", "zero"], ["nothing"]))
         nodes.append(helper.make_node("Add", [result, "nothing"], ["waited"]))
