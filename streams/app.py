@@ -17,8 +17,8 @@ from typing import Any
 import faust
 import msgspec
 from aiokafka.protocol.fetch import FetchRequest  # type: ignore[import-untyped]
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConsumerGroupState  # type: ignore[attr-defined]
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 

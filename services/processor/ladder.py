@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from services.inference.errors import InferenceExpired, InferenceFailed, InferenceRefused
 from streams.kinds import Rung
 
+CLIENT_SLACK_SECONDS: Final = 0.01
 Tensors = dict[str, npt.NDArray[np.generic]]
 Scores = npt.NDArray[np.float32]
 
@@ -77,7 +78,8 @@ class Ladder:
         if candidate_count == 0:
             return self.step_down(tensors, 0, StepDown.NO_CANDIDATES, "nothing in the catalogue fits the request")
         try:
-            async with asyncio.timeout(max(0, deadline_ms - now_ms) / 1000):
+            # The client keeps the deadline itself and learns from it; this one only catches a client that does not.
+            async with asyncio.timeout(max(0, deadline_ms - now_ms) / 1000 + CLIENT_SLACK_SECONDS):
                 answer = await self._infer(tensors, deadline_ms)
         except InferenceFailed as problem:
             return self.step_down(tensors, candidate_count, _why(problem), problem.reason)

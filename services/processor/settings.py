@@ -1,0 +1,87 @@
+"""What can be set about a processor, and every bound that it keeps."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from services.common.region_settings import LOOPBACK
+from services.common.settings import ServiceSettings
+from services.processor.admission import AskLimits
+from streams.state import Parameters
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One processor. The fold's parameters must be the same in every region that compares digests."""
+
+    TABLE: ClassVar[str] = "processor"
+
+    host: str = LOOPBACK
+    """Where health, metrics and state are served."""
+
+    bucket_ms: Positive = Parameters().bucket_ms
+    horizon_buckets: Positive = Parameters().horizon_buckets
+    clock_events: Positive = Parameters().clock_events
+    history_max: Positive = Parameters().history_max
+
+    snapshot_interval_seconds: PositiveSeconds = 30.0
+    snapshots_kept: Positive = 2
+    snapshot_copy: str = ""
+    """An fsspec URL to which each snapshot is copied; empty for none."""
+
+    candidates_max: Positive = 100
+    """Items that are scored for one ask."""
+    asks_frame_max: Positive = 256
+    """Asks that are taken from one frame."""
+    asks_scoring_max: Positive = 32
+    """Asks that may wait for the inference worker at once; the next are answered from the counters."""
+    asks_waiting_max: Positive = 256
+    """Asks that may wait for their read token at once; the next are answered without it."""
+    ask_overflow_age_ms_max: Positive = 100
+    ask_margin_ms: Positive = 30
+    infer_ms_max: Positive = 150
+
+    catalogue_interval_seconds: PositiveSeconds = 0.25
+    """How long changed items are gathered before retrieval takes them in."""
+
+    fetch_wait_ms: Positive = 200
+    """How long the broker may hold a fetch that has nothing to bring."""
+    silence_ms: Positive = 500
+    """After this long without an answer to a fetch the log must show its last records again."""
+    watch_interval_seconds: PositiveSeconds = 1.0
+    broker_timeout_seconds: PositiveSeconds = 5.0
+    delivery_timeout_seconds: PositiveSeconds = 20.0
+    """After this long without an acknowledgement a dead letter counts as not written, and the process ends."""
+    rankings_queue_max: Positive = 10_000
+    shutdown_seconds: PositiveSeconds = 5.0
+
+    def check(self) -> str | None:
+        """Fetches must return well within the time after which the broker counts as silent."""
+        if self.fetch_wait_ms * 2 > self.silence_ms:
+            return f"silence_ms ({self.silence_ms}) must be at least twice fetch_wait_ms ({self.fetch_wait_ms})"
+        return None
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the fold is a function of, besides the events."""
+        return Parameters(
+            bucket_ms=self.bucket_ms,
+            horizon_buckets=self.horizon_buckets,
+            clock_events=self.clock_events,
+            history_max=self.history_max,
+        )
+
+    @property
+    def ask_limits(self) -> AskLimits:
+        """The bounds of answering."""
+        return AskLimits(
+            scoring_max=self.asks_scoring_max,
+            waiting_max=self.asks_waiting_max,
+            overflow_age_ms_max=self.ask_overflow_age_ms_max,
+            margin_ms=self.ask_margin_ms,
+            infer_ms_max=self.infer_ms_max,
+        )
