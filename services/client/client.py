@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - arguments bear the names that the API gives them
 """`MeridianClient`: publish events, ask for rankings.
 
 The one idea: an event is fixed (id, time, content) before its first try and never changes, so every retry,
@@ -97,9 +98,7 @@ class MeridianClient:
             source=self._source,
         )
 
-    async def publish(
-        self, events: Sequence[Body | Event], *, timeout_seconds: float | None = None
-    ) -> list[Outcome]:
+    async def publish(self, events: Sequence[Body | Event], *, timeout_seconds: float | None = None) -> list[Outcome]:
         """Publish events and say for each, in order, what became of it.
 
         Retries what can be retried until `timeout_seconds` have passed. A refused event is an outcome, not an
@@ -205,7 +204,7 @@ class MeridianClient:
         size: int,
         filter: Mapping[str, FilterValue] | None,
         exclude: Sequence[str],
-        in_stock: bool,
+        in_stock: bool,  # noqa: FBT001
         context: Mapping[str, str] | None,
         session: str | None,
         at_ms: int | None,

@@ -37,19 +37,24 @@ class SystemClock:
     """The real one."""
 
     def wall_ms(self) -> int:
+        """Milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
     def elapsed_seconds(self) -> float:
+        """Seconds since boot where the machine says so."""
         # BOOTTIME goes on while a machine is suspended: an answer that slept with it is late.
         if hasattr(time, "CLOCK_BOOTTIME"):
             return time.clock_gettime(time.CLOCK_BOOTTIME)
         return time.monotonic()
 
     def chance(self) -> float:
-        return random.random()
+        """Uniform."""
+        return random.random()  # noqa: S311 - jitter
 
     def new_id(self) -> str:
+        """A random UUID."""
         return str(uuid.uuid4())
 
     async def sleep(self, seconds: float) -> None:
+        """On the event loop."""
         await asyncio.sleep(seconds)

@@ -172,9 +172,7 @@ class Publisher:
             raise error_of(reply)
         ids_fit = all(result.id in (None, event.id) for result, event in zip(results, pending, strict=False))
         if len(results) != len(pending) or not ids_fit:
-            raise BadAnswer(
-                f"{reply.url} answered {len(results)} results that do not fit {len(pending)} events"
-            )
+            raise BadAnswer(f"{reply.url} answered {len(results)} results that do not fit {len(pending)} events")
         if reply.status == 503:
             batch.reason = problem_of(reply).sentence()
         for event, result in zip(pending, results, strict=True):

@@ -38,9 +38,7 @@ class RawLog:
             topics = consumer.list_topics(self.log, timeout=10).topics
             partitions = topics[self.log].partitions
             if not partitions:
-                raise LogUnreadable(
-                    f"{self.log} does not exist at {self._bootstrap}; name the log of this region"
-                )
+                raise LogUnreadable(f"{self.log} does not exist at {self._bootstrap}; name the log of this region")
             return {
                 partition: consumer.get_watermark_offsets(TopicPartition(self.log, partition), timeout=10)[1]
                 for partition in sorted(partitions)
@@ -72,9 +70,7 @@ class RawLog:
             if first is None:
                 idle_seconds += POLL_SECONDS
                 if idle_seconds >= IDLE_SECONDS_MAX:
-                    raise LogUnreadable(
-                        f"{self.log}/{partition} gives nothing after {wanted} of {end} records"
-                    )
+                    raise LogUnreadable(f"{self.log}/{partition} gives nothing after {wanted} of {end} records")
                 continue
             idle_seconds = 0.0
             for message in [first, *consumer.consume(1000, 0)]:

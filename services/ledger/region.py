@@ -68,9 +68,7 @@ async def examine(
     """Count everything about one log of a running region. Raises LedgerError when that cannot be done."""
     counter = LogCounter(log, read_acks(acks))
     needed = counter.newest_acknowledged()
-    claims, uncovered = await claims_covering(
-        processor_url, log, needed, wait_seconds, clock or SystemClock()
-    )
+    claims, uncovered = await claims_covering(processor_url, log, needed, wait_seconds, clock or SystemClock())
     frontier = None if claims is None else claims.next_offsets(log)
     count = await asyncio.to_thread(count_log, RawLog(bootstrap, log), counter, frontier)
     return judge(count, claims, uncovered)

@@ -94,9 +94,7 @@ def judge(count: LogCount, claims: Claims | None, uncovered: str | None) -> Ledg
     )
 
 
-def _conclude(
-    count: LogCount, uncovered: str | None, twice: int | None, missed: int | None
-) -> tuple[Verdict, str]:
+def _conclude(count: LogCount, uncovered: str | None, twice: int | None, missed: int | None) -> tuple[Verdict, str]:
     if twice:
         return Verdict.INVALID, f"{twice} events were counted more than once"
     if count.lost:

@@ -24,9 +24,7 @@ DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 SHOP = "shop"
 
 
-def open_log(
-    path: str, format_name: str, mapping: list[str], items: Path | None, searches: int | None
-) -> Source:
+def open_log(path: str, format_name: str, mapping: list[str], items: Path | None, searches: int | None) -> Source:
     """The log to replay: a file or folder, or `shop` for one made from a seed (`shop:SEED`)."""
     if path == SHOP or path.startswith(f"{SHOP}:") or format_name == SHOP:
         seed = path.partition(":")[2] or "1"
@@ -40,12 +38,8 @@ def open_log(
 def replay(
     file: Annotated[str, typer.Argument(help="Log to publish: a file, a folder (bestbuy), or shop[:SEED].")],
     gateway: Annotated[list[str] | None, typer.Option(help="Address of a gateway; repeatable.")] = None,
-    format: Annotated[
-        str, typer.Option(help=f"One of {', '.join(FORMATS)}, shop; by default from the path.")
-    ] = "",
-    map: Annotated[
-        list[str] | None, typer.Option("--map", help="FIELD=COLUMN, repeatable or comma-separated.")
-    ] = None,
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}, shop; by default from the path.")] = "",
+    map: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN, repeatable or comma-separated.")] = None,
     items: Annotated[Path | None, typer.Option(help="Catalogue file, where the log has none.")] = None,
     skip: Annotated[int, typer.Option(help="Leave out so many searches at the start.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Replay at most so many searches.")] = None,
@@ -59,9 +53,7 @@ def replay(
     ] = None,
     acks: Annotated[Path | None, typer.Option(help="Append each acknowledgement to this JSONL file.")] = None,
     token: Annotated[str | None, typer.Option(envvar="MERIDIAN_TOKEN", help="Bearer token.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the report as JSON on standard output.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")] = False,
 ) -> None:
     """Publish a log of real events through the public API.
 

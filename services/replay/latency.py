@@ -1,5 +1,4 @@
-"""How long rankings took, counted from when they should have been asked for, and how long nobody was
-answered.
+"""How long rankings took, counted from when they should have been asked for, and how long nobody was answered.
 
 Open loop: the schedule is fixed in advance, and a request that had to wait for a slow one before it is late
 by that wait (counting from the real send would hide it: coordinated omission). Failures close to each other

@@ -96,9 +96,7 @@ class Player:
         async def send(events: list[Event], intended: list[float]) -> None:
             accepted = await self._publish(events)
             finished = self._clock.elapsed_seconds()
-            self.attempts.extend(
-                Attempt(at, finished, served) for at, served in zip(intended, accepted, strict=True)
-            )
+            self.attempts.extend(Attempt(at, finished, served) for at, served in zip(intended, accepted, strict=True))
             progress.advance(len(events))
 
         async with asyncio.TaskGroup() as group:
@@ -195,9 +193,7 @@ class Player:
                 group.create_task(self._rank(step, expected, place, now, told, progress))
         if not happened:
             return told
-        outcomes = await self._client.publish(
-            happened, timeout_seconds=self._settings.publish_timeout_seconds
-        )
+        outcomes = await self._client.publish(happened, timeout_seconds=self._settings.publish_timeout_seconds)
         self._tally.note(happened, outcomes)
         return newest_of(outcome.coordinates for outcome in outcomes if isinstance(outcome, Accepted))
 

@@ -1,5 +1,4 @@
-"""One replay from its options to its report. The command line, the demo and the quality run all come through
-here."""
+"""One replay from its options to its report. The command line, the demo and the quality run all come through here."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -42,9 +41,7 @@ class ReplayOptions:
         if not self.gateways:
             raise ReplayMisused("name at least one gateway, such as --gateway http://127.0.0.1:8080")
         if self.rate is not None and self.rate <= 0:
-            raise ReplayMisused(
-                f"--rate must be above 0, not {self.rate}; leave it out to go as fast as it goes"
-            )
+            raise ReplayMisused(f"--rate must be above 0, not {self.rate}; leave it out to go as fast as it goes")
         if self.skip < 0 or self.bulk_searches < 0 or (self.limit is not None and self.limit < 0):
             raise ReplayMisused("--skip, --limit and --bulk cannot be negative")
 
@@ -86,9 +83,7 @@ class Replay:
                 player = Player(client, self._clock, tally, self.judge, options.player)
                 return await self._play(player, tally, started, on_search)
 
-    async def _play(
-        self, player: Player, tally: Tally, started: float, on_search: Hook | None
-    ) -> ReplayReport:
+    async def _play(self, player: Player, tally: Tally, started: float, on_search: Hook | None) -> ReplayReport:
         catalogue = self._script.catalogue()
         steps = list(self._script.steps(self._options.skip, self._options.limit))
         await player.bulk(catalogue, self._board.piece("catalogue", len(catalogue)))

@@ -56,9 +56,7 @@ class Script:
             changes = [record for record in changes if record.time_ms <= end_ms]
         for record in timeline(searches, changes):
             if isinstance(record, SearchRecord):
-                yield SearchStep(
-                    record, self._event(record.time_ms, f"{record.index}-search", _search(record))
-                )
+                yield SearchStep(record, self._event(record.time_ms, f"{record.index}-search", _search(record)))
             elif isinstance(record, OutcomeRecord):
                 yield self._outcome(record)
             else:
@@ -89,8 +87,8 @@ class Script:
         )
         return EventStep(self._event(record.time_ms, f"{search.index}-{record.kind}", body), record)
 
-    def _event(self, time_ms: int, id: str, body: Body) -> Event:
-        return Event(body=body, id=id, time_ms=time_ms, source=self.event_source)
+    def _event(self, time_ms: int, event_id: str, body: Body) -> Event:
+        return Event(body=body, id=event_id, time_ms=time_ms, source=self.event_source)
 
 
 def _search(record: SearchRecord) -> Search:

@@ -45,9 +45,7 @@ async def region_saying(claims: dict[str, Any]) -> AsyncIterator[str]:
 
 def click(number: int) -> EventRow:
     """Event number so-and-so."""
-    return Content(kind=Kind.CLICK, time_ms=1_000 + number, user=7, item="a", query="q").row(
-        SOURCE, f"{number}"
-    )
+    return Content(kind=Kind.CLICK, time_ms=1_000 + number, user=7, item="a", query="q").row(SOURCE, f"{number}")
 
 
 def written(kafka: KafkaBroker, incarnation: str, acks: Path) -> int:
@@ -109,9 +107,7 @@ async def test_double_counting_and_loss_are_found(kafka: KafkaBroker, tmp_path: 
     acks = tmp_path / "acks.jsonl"
     end = written(kafka, "ledger-2", acks)
     assert (await finding(kafka, "ledger-2", acks, events=16, end=end)).events_counted_twice == 6
-    lost = Ack(
-        source=SOURCE, id="gone", time_ms=1, kind="click", log=events_log("ledger-2"), partition=1, offset=99
-    )
+    lost = Ack(source=SOURCE, id="gone", time_ms=1, kind="click", log=events_log("ledger-2"), partition=1, offset=99)
     with AckWriter(acks) as lines:
         lines.write(lost)
     result = await finding(kafka, "ledger-2", acks, events=10, end=end, wait_seconds=0)

@@ -21,6 +21,7 @@ from services.client import (
 )
 from tests.support.fake_gateway import Behaviour, FakeGateway, problem
 from tests.support.manual_clock import SkippingClock
+from tests.support.poll import wait_until_async
 
 CLICK = Click(user="ann", item="item-1", query="usb")
 
@@ -32,9 +33,7 @@ async def gateway() -> AsyncIterator[FakeGateway]:
         yield running
 
 
-def client_of(
-    *gateways: FakeGateway, clock: SkippingClock | None = None, **settings: float
-) -> MeridianClient:
+def client_of(*gateways: FakeGateway, clock: SkippingClock | None = None, **settings: float) -> MeridianClient:
     """A client of these gateways whose waiting takes no time."""
     return MeridianClient(
         [gateway.url for gateway in gateways],
@@ -108,9 +107,7 @@ async def test_an_answer_lost_after_the_events_were_kept_is_asked_again(gateway:
 
 async def test_busy_waits_as_long_as_it_was_asked_to(gateway: FakeGateway) -> None:
     """429 honours Retry-After, adds jitter on top, and keeps to the same gateway."""
-    gateway.script.extend(
-        [Behaviour(status=429, headers={"Retry-After": "2"}, body=problem(429, "full"))] * 2
-    )
+    gateway.script.extend([Behaviour(status=429, headers={"Retry-After": "2"}, body=problem(429, "full"))] * 2)
     clock = SkippingClock(chance=0.5)
     async with client_of(gateway, clock=clock) as client:
         await client.publish([CLICK])
@@ -256,8 +253,7 @@ async def test_a_cancelled_publish_leaves_its_events_for_flush(gateway: FakeGate
     gateway.script.append(Behaviour(hang=True))
     async with client_of(gateway) as client:
         call = asyncio.create_task(client.publish([CLICK]))
-        while not gateway.requests:
-            await asyncio.sleep(0)
+        await wait_until_async(lambda: gateway.requests, what="the request")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -271,8 +267,7 @@ async def test_flush_waits_for_what_others_are_sending(gateway: FakeGateway) -> 
     gateway.script.append(Behaviour(hang=True))
     async with client_of(gateway) as client:
         call = asyncio.create_task(client.publish([CLICK]))
-        while not gateway.requests:
-            await asyncio.sleep(0)
+        await wait_until_async(lambda: gateway.requests, what="the request")
         flushing = asyncio.create_task(client.flush())
         await asyncio.sleep(0)
         assert not flushing.done() and len(gateway.requests) == 1

@@ -103,9 +103,7 @@ async def test_a_search_is_tried_again_with_its_id_and_time(gateway: FakeGateway
 
 async def test_no_try_starts_after_the_callers_time_out(gateway: FakeGateway) -> None:
     """A Retry-After beyond the time-out is an error at once, and says when to come back."""
-    gateway.script.append(
-        Behaviour(status=503, headers={"Retry-After": "5"}, body=problem(503, "no processor"))
-    )
+    gateway.script.append(Behaviour(status=503, headers={"Retry-After": "5"}, body=problem(503, "no processor")))
     async with client_of(gateway) as client:
         with pytest.raises(GatewayUnavailable, match="no processor") as caught:
             await client.search("ann", "usb", timeout_ms=500)

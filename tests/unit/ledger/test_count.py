@@ -16,13 +16,9 @@ LOG = "east-1.events"
 SOURCE = "/apps/test"
 
 
-def row(
-    event_id: str, kind: Kind = Kind.CLICK, time_ms: int = 1_000, query: str = "q", item: str = "a"
-) -> EventRow:
+def row(event_id: str, kind: Kind = Kind.CLICK, time_ms: int = 1_000, query: str = "q", item: str = "a") -> EventRow:
     """An event as the gateway writes it."""
-    content = Content(
-        kind=kind, time_ms=time_ms, user=7, session=3, query=query, item=item, body=b'{"price":2}'
-    )
+    content = Content(kind=kind, time_ms=time_ms, user=7, session=3, query=query, item=item, body=b'{"price":2}')
     return content.row(SOURCE, event_id)
 
 
@@ -61,9 +57,7 @@ def test_the_identity_is_the_one_that_the_gateway_computes(kind: Kind, text: str
         position=65_535,
         body=text.encode(),
     )
-    assert identity_of("/a", "id-" + text, content.row("/a", "id-" + text)) == identity(
-        "/a", "id-" + text, content
-    )
+    assert identity_of("/a", "id-" + text, content.row("/a", "id-" + text)) == identity("/a", "id-" + text, content)
 
 
 def test_everything_acknowledged_and_in_its_place() -> None:
@@ -80,9 +74,7 @@ def test_everything_acknowledged_and_in_its_place() -> None:
 def test_repetitions_and_catalogue_are_told_apart() -> None:
     """The same event in three frames is one; items are counted by themselves."""
     entry = row("i", Kind.ITEM)
-    result = count(
-        [], record([row("1"), row("1")]), record([row("1"), entry], offset=1), record([entry], offset=2)
-    )
+    result = count([], record([row("1"), row("1")]), record([row("1"), entry], offset=1), record([entry], offset=2))
     assert (result.rows, result.distinct_events, result.distinct_items) == (5, 1, 1)
 
 

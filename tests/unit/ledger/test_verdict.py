@@ -71,9 +71,7 @@ def test_exit_codes_tell_the_verdicts_apart() -> None:
 def test_a_frontier_covers_or_says_what_is_missing() -> None:
     """A partition that the region never saw is at 0."""
     assert missing_cover({0: 3, 1: 1}, {0: 3, 1: 5}) is None
-    assert (
-        missing_cover({0: 3, 4: 1}, {0: 3}) == "1 partitions are behind; partition 4 is at 0 and must reach 1"
-    )
+    assert missing_cover({0: 3, 4: 1}, {0: 3}) == "1 partitions are behind; partition 4 is at 0 and must reach 1"
     assert claims().next_offsets("east-1.events") == {0: 3} and claims().next_offsets("west-1.events") == {}
 
 
@@ -86,21 +84,13 @@ def test_the_ledger_imports_nothing_of_the_fold() -> None:
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             ours = [name for name in names if name.split(".")[0] in ("streams", "models", "services")]
-            foreign = [
-                n
-                for n in ours
-                if n not in allowed and not n.startswith(("services.ledger", "services.common"))
-            ]
+            foreign = [n for n in ours if n not in allowed and not n.startswith(("services.ledger", "services.common"))]
             assert not foreign, (path.name, foreign)
 
 
 def test_loading_the_ledger_loads_no_fold() -> None:
     """Nor does anything that it imports import it."""
     script = "import sys, services.ledger.cli; print('\\n'.join(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "streams.frame" in loaded
-    assert not {"streams.fold", "streams.state", "streams.index", "streams.hashing", "streams.kernels"} & set(
-        loaded
-    )
+    assert not {"streams.fold", "streams.state", "streams.index", "streams.hashing", "streams.kernels"} & set(loaded)

@@ -34,9 +34,7 @@ def test_figures_by_hand() -> None:
     assert report.judged == 3
     assert ours.overall.mrr_at_5 == pytest.approx(0.5)
     assert ours.quarters[-1].mrr_at_5 == pytest.approx(0.5)
-    assert report.by_rung["popularity"].mrr_at_5 == 0 and report.by_rung["model"].mrr_at_5 == pytest.approx(
-        0.75
-    )
+    assert report.by_rung["popularity"].mrr_at_5 == 0 and report.by_rung["model"].mrr_at_5 == pytest.approx(0.75)
     assert report.gaps["query_table"].difference == pytest.approx(0.5)
 
 

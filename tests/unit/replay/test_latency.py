@@ -51,9 +51,7 @@ def test_an_outage_ends_with_the_first_one_served_again() -> None:
 
 def test_a_lone_failure_long_before_does_not_stretch_the_outage() -> None:
     """Two failures far apart are two outages: latencies between them count."""
-    found = attempts(
-        (0.0, 1.0, False), (0.5, 0.1, True), (5.0, 1.0, False), (5.5, 1.0, False), (6.5, 0.2, True)
-    )
+    found = attempts((0.0, 1.0, False), (0.5, 0.1, True), (5.0, 1.0, False), (5.5, 1.0, False), (6.5, 0.2, True))
     assert [(outage.start_seconds, outage.end_seconds) for outage in outages(found)] == [
         (0.0, 0.5),
         (5.0, 6.5),

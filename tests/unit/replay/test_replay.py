@@ -60,9 +60,7 @@ async def test_bulk_publishes_everything_once_catalogue_first() -> None:
     async with FakeGateway() as gateway:
         report = await play(gateway, log())
         assert said(gateway)[:2] == ["item-a-0", "item-b-0"]
-        assert sorted(said(gateway)[2:]) == sorted(
-            [f"{n}-{kind}" for n in range(6) for kind in ("search", "click")]
-        )
+        assert sorted(said(gateway)[2:]) == sorted([f"{n}-{kind}" for n in range(6) for kind in ("search", "click")])
         assert not gateway.bodies("/v1/search")
     assert report.complete and report.published.acknowledged == 14
     assert report.bulk_events_per_second and report.rankings is None and report.quality is None
@@ -99,9 +97,7 @@ async def test_each_search_is_ranked_before_its_click_is_published(rate: float |
 async def test_no_method_knows_a_click_before_it_was_published(rate: float | None) -> None:
     """When every search is for something new, no table can have it: knowing it would be cheating."""
     searches = [
-        SearchRecord(
-            index=n, time_ms=1000 * n, user="u", query=f"q{n}", clicked=f"i{n}", click_time_ms=1000 * n + 1
-        )
+        SearchRecord(index=n, time_ms=1000 * n, user="u", query=f"q{n}", clicked=f"i{n}", click_time_ms=1000 * n + 1)
         for n in range(4)
     ]
     async with FakeGateway() as gateway:
@@ -168,9 +164,7 @@ async def test_the_schedule_does_not_wait_for_answers() -> None:
     """Open loop: while the first answer hangs, the others are asked and served."""
     async with FakeGateway() as gateway:
         gateway.script.extend([Behaviour(), Behaviour(), Behaviour(hang=True)])
-        report = await play(
-            gateway, log(4), rank=True, rate=1000.0, player=PlayerSettings(ranking_timeout_ms=200)
-        )
+        report = await play(gateway, log(4), rank=True, rate=1000.0, player=PlayerSettings(ranking_timeout_ms=200))
         assert len(gateway.bodies("/v1/search")) == 4
     assert report.rankings is not None and (report.rankings.served, report.rankings.failed) == (3, 1)
 

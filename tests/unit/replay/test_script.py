@@ -25,9 +25,7 @@ def source(*searches: SearchRecord, items: tuple[ItemRecord, ...] = ()) -> Sourc
 
 def test_a_click_comes_after_searches_that_were_made_before_it() -> None:
     """The second search was made before the first one's click, so it must be ranked without knowing it."""
-    script = Script(
-        source(search(0, 100, click_time_ms=300), search(1, 200, click_time_ms=250), search(2, 400))
-    )
+    script = Script(source(search(0, 100, click_time_ms=300), search(1, 200, click_time_ms=250), search(2, 400)))
     assert [step.event.id for step in script.steps()] == [
         "0-search",
         "1-search",
@@ -105,6 +103,4 @@ def test_only_searches_are_ranked_and_only_clicks_judge() -> None:
     """Outcome steps carry what they followed."""
     steps = list(Script(source(search(0, 1), search(1, 2, clicked=""))).steps())
     assert [type(step) for step in steps] == [SearchStep, EventStep, SearchStep]
-    assert (
-        isinstance(steps[1], EventStep) and steps[1].outcome is not None and steps[1].outcome.kind == "click"
-    )
+    assert isinstance(steps[1], EventStep) and steps[1].outcome is not None and steps[1].outcome.kind == "click"
