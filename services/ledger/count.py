@@ -32,6 +32,8 @@ class LogCount(msgspec.Struct, frozen=True, kw_only=True):
     """Distinct identities without catalogue entries."""
     distinct_items: int
     """Distinct identities of catalogue entries."""
+    item_rows: int
+    """Catalogue entries as often as they were written: the newest replaces, so none can count twice."""
     distinct_by_kind: dict[str, int]
     acknowledged: int
     """Distinct acknowledged events."""
@@ -101,6 +103,7 @@ class LogCounter:
             rows=len(ids),
             distinct_events=len(first) - by_kind["item"],
             distinct_items=by_kind["item"],
+            item_rows=int((kinds == Kind.ITEM).sum()),
             distinct_by_kind=dict(sorted(by_kind.items())),
             acknowledged=len(self._promised),
             lost=len(lost),

@@ -28,7 +28,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     """Distinct events taken, without catalogue entries."""
     item_events: int = 0
-    """Distinct catalogue entries taken."""
+    """Catalogue entries taken, repetitions included."""
     duplicates: int = 0
     late: int = 0
     """Events that came after the horizon had passed them; they do not count."""
@@ -74,10 +74,12 @@ def judge(count: LogCount, claims: Claims | None, uncovered: str | None) -> Ledg
     reach everything acknowledged, or why there are no claims.
     """
     distinct = count.distinct_events + count.distinct_items
-    folded = None if claims is None else claims.events + claims.item_events
-    surplus = None if folded is None else folded - distinct
-    twice = None if surplus is None else max(surplus, 0)
-    missed = None if surplus is None or claims is None else max(-surplus - claims.late, 0)
+    folded = twice = missed = None
+    if claims is not None:
+        items_missed = max(count.item_rows - claims.item_events, 0)
+        folded = claims.events + max(count.distinct_items - items_missed, 0)
+        twice = max(claims.events - count.distinct_events, 0)
+        missed = max(count.distinct_events - claims.events - claims.late, 0) + items_missed
     verdict, sentence = _conclude(count, uncovered, twice, missed)
     return Ledger(
         verdict=verdict.value,

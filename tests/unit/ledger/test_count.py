@@ -75,7 +75,7 @@ def test_repetitions_and_catalogue_are_told_apart() -> None:
     """The same event in three frames is one; items are counted by themselves."""
     entry = row("i", Kind.ITEM)
     result = count([], record([row("1"), row("1")]), record([row("1"), entry], offset=1), record([entry], offset=2))
-    assert (result.rows, result.distinct_events, result.distinct_items) == (5, 1, 1)
+    assert (result.rows, result.distinct_events, result.distinct_items, result.item_rows) == (5, 1, 1, 2)
 
 
 @pytest.mark.parametrize(
