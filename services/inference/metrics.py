@@ -41,6 +41,9 @@ class InferenceMetrics:
             prefix + "model_loads_total", "Versions loaded or refused", ["model", "outcome"], registry=registry
         )
         self.queue_rows = Gauge(prefix + "queue_rows", "Rows waiting for a run", registry=registry)
+        self.degraded = Gauge(
+            prefix + "degraded", "1 while answers come, but not from the version or device asked for", registry=registry
+        )
         self.queue_rows_max = Gauge(prefix + "queue_rows_max", "The bound of queue_rows", registry=registry)
         self.device = Gauge(
             prefix + "device_info",

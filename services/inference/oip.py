@@ -53,26 +53,37 @@ def add_routes(app: web.Application) -> None:
 @web.middleware
 async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
     """Turn every refusal into the protocol's error body."""
-    worker = request.app[WORKER]
     try:
         answer: web.StreamResponse = await handler(request)
         return answer
-    except RequestProblem as problem:
-        return _problem(worker, problem.status, problem.code, problem.cause, problem.retry_after_seconds)
-    except ModelRefused as refused:
-        return _problem(worker, 409, "model_refused", str(refused), None)
-    except web.HTTPRequestEntityTooLarge as error:
-        most = BodyTooLarge(f"{error.text}; the limit is a setting (body_bytes_max)")
-        return _problem(worker, most.status, most.code, most.cause, None)
-    except web.HTTPException as error:
-        return _problem(worker, error.status, "http", f"{request.method} {request.path[:200]}: {error.reason}", None)
-    except Exception as error:  # noqa: BLE001 - the outermost handler of a request: one bad request must not end the worker
+    except (RequestProblem, ModelRefused, web.RequestPayloadError, web.HTTPException) as refusal:
+        return _refuse(request, refusal)
+    except Exception as error:
+        # The outermost handler of a request: one bad request must not end the worker.
         _log.exception("a request failed in a way that was not foreseen", path=request.path[:200])
-        return _problem(worker, 500, "internal", f"the worker failed: {type(error).__name__}", None)
+        return _problem(request, 500, "internal", f"the worker failed: {type(error).__name__}")
 
 
-def _problem(worker: Worker, status: int, code: str, cause: str, retry_after_seconds: int | None) -> web.Response:
-    worker.metrics.problems.labels(code).inc()
+def _refuse(request: web.Request, refusal: Exception) -> web.Response:
+    match refusal:
+        case RequestProblem():
+            return _problem(request, refusal.status, refusal.code, refusal.cause, refusal.retry_after_seconds)
+        case ModelRefused():
+            return _problem(request, 409, "model_refused", str(refusal))
+        case web.HTTPRequestEntityTooLarge():
+            cause = f"{refusal.text}; the limit is a setting (body_bytes_max)"
+            return _problem(request, BodyTooLarge.status, BodyTooLarge.code, cause)
+        case web.HTTPException():
+            cause = f"{request.method} {request.path[:200]}: {refusal.reason}"
+            return _problem(request, refusal.status, "http", cause)
+    cause = f"the body cannot be read (cut off, or not encoded as its header says): {refusal}"
+    return _problem(request, BadRequest.status, BadRequest.code, cause)
+
+
+def _problem(
+    request: web.Request, status: int, code: str, cause: str, retry_after_seconds: int | None = None
+) -> web.Response:
+    request.app[WORKER].metrics.problems.labels(code).inc()
     headers = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
     return _json({"error": cause, "code": code}, status=status, headers=headers)
 
@@ -115,7 +126,11 @@ async def _model_metadata(request: web.Request) -> web.Response:
             "platform": PLATFORM,
             "inputs": [_tensor_metadata(spec) for spec in signature.inputs],
             "outputs": [_tensor_metadata(spec) for spec in signature.outputs],
-            "parameters": {"manifest_sha256": served.sha256, "device": served.session.device.value},
+            "parameters": {
+                "manifest_sha256": served.sha256,
+                "device": served.session.device.value,
+                "degraded": request.app[WORKER].degraded_reason() or "",
+            },
         }
     )
 

@@ -56,6 +56,7 @@ class Worker:
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         metrics.follow(self.table.statistics)
+        metrics.degraded.set_function(lambda: float(self.degraded_reason() is not None))
 
     async def start(self) -> None:
         """Serve the champion, or the newest version that passes. Raises ModelRefused when none does."""
