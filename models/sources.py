@@ -200,8 +200,8 @@ def _items(path: Path, format_name: str, columns: ColumnMapping, time_ms: int) -
 
 
 def _clicked_items(searches: list[SearchRecord], time_ms: int) -> list[ItemRecord]:
-    """A catalogue of bare names, for a log that comes without one: what was clicked somewhere in it."""
-    return [ItemRecord(time_ms=time_ms, item=item) for item in sorted({s.clicked for s in searches if s.clicked})]
+    """A catalogue of bare ids, for a log that comes without one: what was clicked somewhere in it."""
+    return [ItemRecord(time_ms=time_ms, item=item, title=item) for item in sorted({s.clicked for s in searches if s.clicked})]
 
 
 BESTBUY_COLUMNS: Final = ColumnMapping(time="query_time", item="sku", session="", position="", outcome="")

@@ -1,0 +1,253 @@
+"""From candidates and counters to the tensors that a model scores. The same code trains and serves.
+
+The tensors are those of the full ranker to come (query tokens, history, candidates), so that it can take the small
+model's place without any caller noticing; the small model looks at `candidate_feats` alone. Features are generic on
+purpose: shares, logarithms and overlaps mean the same in every shop, so that weights learned in one hold in another.
+Counters are features and are never baked into weights: a click counts for the very next ranking.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from models.catalogue import Catalogue
+from models.counters import CARTS, CLICKS, LONG, PURCHASES, SHORT, UNDECAYED, Counts, CounterView
+from models.retrieval import HISTORY_MAX, Candidates, Reading
+from models.text import Text, trigrams
+from streams.asks import Ask
+from streams.kinds import Kind
+
+QUERY_TOKENS: Final = 24
+QUERY_WORDS_MAX: Final = 8
+TOKEN_BUCKETS: Final = 8_192
+"""Tokens are in [1, TOKEN_BUCKETS); 0 is padding."""
+GAP_BUCKETS: Final = 32
+_POSITIVE: Final = np.uint64(0x7FFF_FFFF_FFFF_FFFF)
+_SHARE_PRIOR: Final = 1.0
+_VARIANT_PRIOR: Final = 2.0
+_HISTORY_HALF_LIFE_MS: Final = 86_400_000.0
+
+Tensors = dict[str, npt.NDArray[Any]]
+Float = npt.NDArray[np.float32]
+
+FEATURE_NAMES: Final = (
+    "query_clicks_short",
+    "query_clicks_long",
+    "query_clicks_all",
+    "query_share_short",
+    "query_share_long",
+    "query_known",
+    "variant_share_short",
+    "variant_share_long",
+    "variant_known",
+    "popularity_short",
+    "popularity_long",
+    "popularity_share",
+    "trend",
+    "purchases",
+    "coverage",
+    "title_coverage",
+    "spelling",
+    "likeness",
+    "lexical_best",
+    "lexical_gap",
+    "numbers_equal",
+    "numbers_extra",
+    "initials",
+    "co_clicks",
+    "co_share",
+    "touched",
+    "touched_for_query",
+    "price",
+)
+FEATURE: Final = {name: place for place, name in enumerate(FEATURE_NAMES)}
+
+
+def encode(ask: Ask, candidates: Candidates, view: CounterView, catalogue: Catalogue) -> Tensors:
+    """The model's inputs for one ask and its K candidates (B = 1); see `INPUTS` in models/export.py for the shapes."""
+    features = np.zeros((len(candidates), len(FEATURE_NAMES)), np.float32)
+    if len(candidates):
+        _write_query_counts(features, candidates, view)
+        _write_popularity(features, candidates, view)
+        _write_text(features, candidates, catalogue)
+        _write_history(features, candidates, view, ask.at_ms)
+        _write_price(features, catalogue.columns.price[candidates.rows])
+    items, kinds, gaps = _history_tensors(candidates.reading, ask.at_ms)
+    return {
+        "query_tokens": query_tokens(candidates.reading.typed)[None, :],
+        "history_items": items[None, :],
+        "history_types": kinds[None, :],
+        "history_gap": gaps[None, :],
+        "candidate_items": as_item_numbers(candidates.items)[None, :],
+        "candidate_feats": features[None, :, :],
+    }
+
+
+def as_item_numbers(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Item hashes as the models take them: positive int64, 0 for padding."""
+    return np.maximum((hashes & _POSITIVE).astype(np.int64), 1)
+
+
+def query_tokens(text: Text) -> npt.NDArray[np.int32]:
+    """Shape (24,): up to 8 hashed words, then hashed trigrams; 0 is padding."""
+    spelled = [*(f"w:{word}" for word in text.words[:QUERY_WORDS_MAX]), *(f"t:{t}" for t in trigrams(text.squashed))]
+    tokens = np.zeros(QUERY_TOKENS, np.int32)
+    for place, token in enumerate(spelled[:QUERY_TOKENS]):
+        tokens[place] = 1 + xxhash.xxh32_intdigest(token.encode()) % (TOKEN_BUCKETS - 1)
+    return tokens
+
+
+def _history_tensors(
+    reading: Reading, at_ms: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Items (0 is padding), kinds + 1, and the logarithm of the age in seconds; each of shape (20,)."""
+    items = np.zeros(HISTORY_MAX, np.int64)
+    kinds = np.zeros(HISTORY_MAX, np.int32)
+    gaps = np.zeros(HISTORY_MAX, np.int32)
+    history = reading.history
+    count = min(len(history.item), HISTORY_MAX)
+    items[:count] = as_item_numbers(history.item[:count])
+    kinds[:count] = history.kind[:count].astype(np.int32) + 1
+    seconds = np.maximum(at_ms - history.time_ms[:count], 0) / 1000.0
+    gaps[:count] = np.minimum(np.log2(1.0 + seconds).astype(np.int32) + 1, GAP_BUCKETS - 1)
+    return items, kinds, gaps
+
+
+def _write(features: Float, name: str, values: npt.NDArray[Any] | float) -> None:
+    features[:, FEATURE[name]] = values
+
+
+def _write_query_counts(features: Float, candidates: Candidates, view: CounterView) -> None:
+    """Clicks for the query itself, and for the ways of saying it or parts of it that were clicked before."""
+    reading, items = candidates.reading, candidates.items
+    if reading.query:
+        counts = view.query_item_counts(reading.query, items)
+        totals = counts.sum(axis=0)
+        logs = np.log1p(counts)
+        _write(features, "query_clicks_short", logs[:, SHORT])
+        _write(features, "query_clicks_long", logs[:, LONG])
+        _write(features, "query_clicks_all", logs[:, UNDECAYED])
+        _write(features, "query_share_short", counts[:, SHORT] / (totals[SHORT] + _SHARE_PRIOR))
+        _write(features, "query_share_long", counts[:, LONG] / (totals[LONG] + _SHARE_PRIOR))
+        _write(features, "query_known", totals[LONG] / (totals[LONG] + 2.0))
+    shares = np.zeros((len(items), 3))
+    trust = 0.0
+    for variant in reading.variants:
+        counts = view.query_item_counts(variant.query, items)
+        totals = counts.sum(axis=0)
+        if totals[UNDECAYED] == 0:
+            continue
+        known = float(totals[LONG] / (totals[LONG] + _VARIANT_PRIOR))
+        weight = variant.weight**2 * known
+        shares += weight * counts / np.maximum(totals, 1e-9)
+        trust += weight
+    if trust:
+        _write(features, "variant_share_short", shares[:, SHORT] / trust)
+        _write(features, "variant_share_long", shares[:, LONG] / trust)
+        _write(features, "variant_known", min(trust, 2.0))
+
+
+def _write_popularity(features: Float, candidates: Candidates, view: CounterView) -> None:
+    counts = view.item_counts(candidates.items)
+    short, long = counts[:, CLICKS, SHORT], counts[:, CLICKS, LONG]
+    _write(features, "popularity_short", np.log1p(short))
+    _write(features, "popularity_long", np.log1p(long))
+    _write(features, "popularity_share", short / max(float(short.max()), 1.0))
+    # The long lane forgets five times as slowly: of a steady item it holds about five times as much.
+    _write(features, "trend", np.log((short + 1.0) / (long / 5.0 + 1.0)))
+    _write(features, "purchases", np.log1p(counts[:, CARTS, LONG] + 4.0 * counts[:, PURCHASES, LONG]))
+
+
+def _write_text(features: Float, candidates: Candidates, catalogue: Catalogue) -> None:
+    match, reading = candidates.match, candidates.reading
+    if not reading.words:
+        return
+    _write(features, "coverage", match.coverage)
+    _write(features, "title_coverage", match.title_coverage)
+    _write(features, "spelling", match.spelling)
+    _write(features, "likeness", match.likeness)
+    best = float(match.score.max())
+    _write(features, "lexical_best", (match.score >= best - 1e-6) & (best > 0))
+    _write(features, "lexical_gap", best - match.score)
+    numbers, squashed = reading.typed.numbers, reading.typed.squashed
+    abbreviation = squashed if 2 <= len(squashed) <= 8 else ""
+    equal = np.zeros(len(candidates), np.float32)
+    initials = np.zeros(len(candidates), np.float32)
+    for place, row in enumerate(candidates.rows.tolist()):
+        title = catalogue.text(row)
+        if numbers and title.numbers:
+            equal[place] = len(numbers & title.numbers)
+        if abbreviation and abbreviation in title.initials:
+            initials[place] = 1.0
+    _write(features, "numbers_equal", equal - (len(numbers) - equal))
+    _write(features, "numbers_extra", catalogue.columns.number_count[candidates.rows] - equal)
+    _write(features, "initials", initials)
+
+
+def _write_history(features: Float, candidates: Candidates, view: CounterView, at_ms: int) -> None:
+    reading, items = candidates.reading, candidates.items
+    if len(reading.anchors):
+        together: Counts = view.co_counts(reading.anchors, items)
+        _write(features, "co_clicks", np.log1p(together[:, LONG]))
+        _write(features, "co_share", together[:, LONG] / (together[:, LONG].sum() + _SHARE_PRIOR))
+    history = reading.history
+    if not len(history.item):
+        return
+    place_of = {value: place for place, value in enumerate(items.tolist())}
+    touched, for_query = np.zeros(len(items)), np.zeros(len(items))
+    ages = np.maximum(at_ms - history.time_ms, 0) / _HISTORY_HALF_LIFE_MS
+    recency = np.exp2(-ages)
+    newest_search_is_this = _follows_query(reading)
+    for index, (value, kind) in enumerate(zip(history.item.tolist(), history.kind.tolist(), strict=True)):
+        place = place_of.get(value)
+        if place is None or kind == Kind.SEARCH:
+            continue
+        touched[place] += recency[index]
+        if newest_search_is_this[index]:
+            for_query[place] += recency[index]
+    _write(features, "touched", np.minimum(touched, 4.0))
+    _write(features, "touched_for_query", np.minimum(for_query, 4.0))
+
+
+def _follows_query(reading: Reading) -> list[bool]:
+    """For each event of the history: whether the search right before it was for the query asked now."""
+    follows: list[bool] = []
+    asked = False
+    pairs = zip(reading.history.item.tolist(), reading.history.kind.tolist(), strict=True)
+    for value, kind in reversed(list(pairs)):
+        if kind == Kind.SEARCH:
+            asked = value == reading.query
+        follows.append(asked and kind != Kind.SEARCH)
+    return follows[::-1]
+
+
+def _write_price(features: Float, price: Float) -> None:
+    """How far an item's price is from the candidates' usual one, in logarithms; 0 where it is unknown."""
+    known = np.isfinite(price) & (price > 0)
+    if known.any():
+        logs = np.log(np.where(known, price, 1.0))
+        _write(features, "price", np.where(known, logs - np.median(logs[known]), 0.0))
+
+
+def counters_score(tensors: Tensors) -> Float:
+    """Rung 2, shape (K,): what was clicked for the query, backed off to its parts, its words and popularity.
+
+    All zero when nothing is known of any candidate.
+    """
+    features: Float = tensors["candidate_feats"][0]
+    column = {name: features[:, place] for name, place in FEATURE.items()}
+    asked = tensors["query_tokens"].any()
+    exact = column["query_share_short"] + 0.3 * column["query_share_long"]
+    text = column["coverage"] + 0.5 * column["spelling"] + 0.3 * column["likeness"] + 0.5 * column["initials"]
+    back_off = 0.25 * column["variant_share_long"] + 0.15 * text
+    popularity = (0.02 if asked else 0.2) * column["popularity_short"]
+    score: Float = exact + back_off + popularity + 0.1 * column["co_share"]
+    return score.astype(np.float32)
+
+
+def popularity_score(tensors: Tensors) -> Float:
+    """Rung 3, shape (K,): clicks of the last days, whatever was asked."""
+    features: Float = tensors["candidate_feats"][0]
+    return features[:, FEATURE["popularity_short"]] + 0.01 * features[:, FEATURE["popularity_long"]]
