@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from streams.dead_letter import DeadLetter, header_pairs
 from streams.errors import FrameCorrupt, LogGap
 from streams.fold import Applied, Fold
-from streams.frame import HEADER_ASKS, Headers, decode_frame, header
+from streams.frame import Headers, decode_frame
 from streams.logs import record_checksum
 from streams.position import Position, Verdict, judge
 from streams.truncation import EpochsSeen, LogUnreachableError, Watch
@@ -42,8 +42,8 @@ class LogRecord:
 class Observer(Protocol):
     """Who is told what became of a record; called on the event loop, must not block or raise."""
 
-    def taken(self, record: LogRecord, applied: Applied, asks: bytes | None) -> None:
-        """A frame was folded. `asks` is its header of waiting asks, not yet decoded."""
+    def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:
+        """A frame was decoded and folded, which took `seconds`."""
 
     def duplicate(self, record: LogRecord) -> None:
         """The record is below the frontier."""
@@ -67,6 +67,7 @@ class Intake:
         bury: Callable[[DeadLetter], Awaitable[None]],
         observer: Observer,
         sleep: Callable[[float], Awaitable[None]],
+        monotonic: Callable[[], float],
     ) -> None:
         self._fold = fold
         self._watch = watch
@@ -74,6 +75,7 @@ class Intake:
         self._bury = bury
         self._observer = observer
         self._sleep = sleep
+        self._monotonic = monotonic
 
     async def take(self, record: LogRecord) -> None:
         """Fold a record, or know that it was folded before, or bury it.
@@ -85,6 +87,7 @@ class Intake:
             return
         while self._watch.doubt(place, record.offset) is not None:
             await self._prove(record)
+        started = self._monotonic()
         checksum = record_checksum(record.value or b"")
         leader_epoch = self._seen.epoch_of(place, record.offset) or 0
         try:
@@ -99,7 +102,7 @@ class Intake:
         applied = self._fold.apply(columns, record.log, record.partition, record.offset, checksum, leader_epoch)
         if applied.verdict is not Verdict.ACCEPTED:
             raise LogGap(f"the fold did not take {record.position}: {applied.verdict.value}; this is a bug")
-        self._observer.taken(record, applied, header(record.headers, HEADER_ASKS))
+        self._observer.taken(record, applied, self._monotonic() - started)
 
     def _is_next(self, record: LogRecord) -> bool:
         next_offset = self._fold.state.next_offset(record.log, record.partition)

@@ -89,15 +89,17 @@ class EpochsSeen:
     def __init__(self, silence_seconds: float) -> None:
         self._silence_seconds = silence_seconds
         self._ranges: dict[Place, tuple[tuple[int, int], ...]] = {}
-        self._answered_at: float | None = None
+        self.last_answer_seconds: float | None = None
+        """When a fetch was last answered, by the clock that `answered` is called with."""
         self.silences = 0
         """How often the broker did not answer a fetch for longer than `silence_seconds`."""
 
     def answered(self, now_seconds: float) -> None:
         """A fetch was answered at `now_seconds` of a monotonic clock. Call it before the records are handed on."""
-        if self._answered_at is not None and now_seconds - self._answered_at >= self._silence_seconds:
+        last = self.last_answer_seconds
+        if last is not None and now_seconds - last >= self._silence_seconds:
             self.silences += 1
-        self._answered_at = now_seconds
+        self.last_answer_seconds = now_seconds
 
     def fetched(self, place: Place, fetched: bytes) -> None:
         """Note the epochs of the batches in `fetched`. Call it before the records are handed on."""

@@ -78,7 +78,10 @@ class ProcessorMetrics:
             "meridian_asks_total", "Asks by how they ended.", ["kind", "outcome", "rung"], registry=registry
         )
         self._step_downs = Counter(
-            "meridian_step_downs_total", "Answers that did not come from the model, by reason.", ["why"], registry=registry
+            "meridian_step_downs_total",
+            "Answers that did not come from the model, by reason.",
+            ["why"],
+            registry=registry,
         )
         self._stages = Histogram(
             "meridian_ask_stage_seconds",

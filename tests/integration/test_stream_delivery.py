@@ -129,7 +129,7 @@ async def test_a_broker_that_was_killed_and_lost_nothing_is_trusted_again(fresh_
 
 
 async def test_a_log_cut_below_the_frontier_stops_the_reader_however_much_follows(fresh_broker: KafkaBroker) -> None:
-    """The last segment is cut while the broker is down, then more is acknowledged than was cut: alarm, nothing taken."""
+    """The segment is cut while the broker is down, then more is acknowledged than was cut: alarm, nothing taken."""
     incarnation = "delivery-6"
     log = events_log(incarnation)
     make_topics(fresh_broker.bootstrap, incarnation, partitions=1)

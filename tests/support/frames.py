@@ -25,7 +25,10 @@ WORDS = ["red", "blue", "small", "large", "lamp", "chair", "phone", "cable", "mu
 def make_topics(bootstrap: str, incarnation: str, partitions: int = PARTITIONS) -> None:
     """Make the topics of an incarnation, as a region does before its first start."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    new = [NewTopic(t, num_partitions=partitions, replication_factor=1, config=TOPIC_SETTINGS) for t in topics_of(incarnation)]
+    new = [
+        NewTopic(t, num_partitions=partitions, replication_factor=1, config=TOPIC_SETTINGS)
+        for t in topics_of(incarnation)
+    ]
     for made in admin.create_topics(new).values():
         made.result(timeout=20)
 
@@ -108,7 +111,12 @@ class FrameWriter:
     def raw(self, value: bytes | None, headers: list[tuple[str, bytes]], partition: int, key: int = 0) -> None:
         """Queue any record."""
         self.producer.produce(
-            self.log, value=value, key=record_key(key), headers=[*headers], partition=partition, on_delivery=self._report
+            self.log,
+            value=value,
+            key=record_key(key),
+            headers=[*headers],
+            partition=partition,
+            on_delivery=self._report,
         )
         self.producer.poll(0)
 

@@ -35,7 +35,7 @@ class StreamReader:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.watch: Watch
 
-    def taken(self, record: LogRecord, applied: Applied, asks: bytes | None) -> None:
+    def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:
         self.taken_records.append(record)
 
     def duplicate(self, record: LogRecord) -> None:
@@ -75,7 +75,13 @@ async def reading(
         await bury(delivery, incarnation, letter)
 
     intake = Intake(
-        fold=reader.fold, watch=reader.watch, seen=seen, bury=put_away, observer=reader, sleep=clock.sleep
+        fold=reader.fold,
+        watch=reader.watch,
+        seen=seen,
+        bury=put_away,
+        observer=reader,
+        sleep=clock.sleep,
+        monotonic=clock.monotonic,
     )
     log = events_log(incarnation)
     offsets = {(log, p): reader.state.next_offset(log, p) for p in range(partitions)}

@@ -1,0 +1,231 @@
+"""How fast one process takes events from a real broker through Faust into the state, and where the time goes.
+
+    python -m bench.processor [--events 1000000] [--frame 250] [--partitions 8]
+
+Starts a broker of its own in a temporary directory, writes frames, then reads them with the very parts that the
+processor runs: Faust application, agent, intake, truncation watch, fold, read index. The clock starts with the first
+record that arrives, so that the group's start is not counted. Prints one JSON object as its last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import pstats
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from infra.runtime.kafka import running_broker
+from streams.agents import add_events_agent
+from streams.app import FaustSettings, make_app, set_group_offsets
+from streams.dead_letter import DeadLetter
+from streams.fold import Applied, Fold
+from streams.frame import SCHEMA, decode_frame, frame_headers
+from streams.intake import Intake, LogRecord
+from streams.logs import TOPIC_SETTINGS, events_log, producer_settings, topics_of
+from streams.state import State
+from streams.truncation import BrokerProbe, EpochsSeen, LogUnreachableError, Mark, Watch
+
+INCARNATION = "bench-1"
+START_MS = 1_700_000_000_000
+QUERIES = [f"query {n}" for n in range(5_000)]
+ITEMS = [f"item-{n:05d}" for n in range(20_000)]
+
+
+def frames(events: int, frame_events: int, seed: int) -> list[bytes]:
+    """Frames of searches and clicks of a shop with Zipf-like popularity, over two days."""
+    chance = np.random.default_rng(seed)
+    made = []
+    for number in range(events // frame_events):
+        n = frame_events
+        kind = chance.integers(0, 2, n).astype(np.uint8)
+        user = chance.integers(1, 100_000, n).astype(np.uint64)
+        query = np.minimum(chance.zipf(1.3, n), len(QUERIES)) - 1
+        item = np.where(kind == 1, np.minimum(chance.zipf(1.2, n), len(ITEMS) - 1), 0)
+        times = START_MS + np.sort(chance.integers(0, 2000, n)) + number * 40
+        made.append(_frame(chance.bytes(16 * n), times.astype(np.int64), user, kind, query, item))
+    return made
+
+
+def _frame(
+    ids: bytes, times: np.ndarray, user: np.ndarray, kind: np.ndarray, query: np.ndarray, item: np.ndarray
+) -> bytes:
+    n = len(times)
+    fixed = pa.Array.from_buffers(pa.binary(16), n, [None, pa.py_buffer(ids)])
+    zeros = pa.Array.from_buffers(pa.binary(16), n, [None, pa.py_buffer(bytes(16 * n))])
+    batch = pa.record_batch(
+        [
+            fixed,
+            pa.array(times),
+            pa.array(user),
+            pa.array(user * np.uint64(7)),
+            pa.array(kind),
+            _strings(query, QUERIES),
+            _strings(item, ["", *ITEMS]),
+            zeros,
+            pa.array(np.zeros(n, np.uint16)),
+            pa.array([b""] * n, pa.binary()),
+        ],
+        schema=SCHEMA,
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def _strings(index: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+    distinct, inverse = np.unique(index, return_inverse=True)
+    words = pa.array([names[i] for i in distinct.tolist()], pa.utf8())
+    return pa.DictionaryArray.from_arrays(pa.array(inverse.astype(np.int16)), words)
+
+
+class Meter:
+    """The intake's observer: notes when the first and the last record were taken."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.first_seconds = 0.0
+        self.last_seconds = 0.0
+        self.taking_seconds = 0.0
+
+    def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:
+        """Count."""
+        self.last_seconds = time.perf_counter()
+        self.first_seconds = self.first_seconds or self.last_seconds - seconds
+        self.events += applied.events
+        self.taking_seconds += seconds
+
+    def duplicate(self, record: LogRecord) -> None:
+        """Must not happen."""
+        raise AssertionError(record.position)
+
+    def buried(self, record: LogRecord, reason: str) -> None:
+        """Must not happen."""
+        raise AssertionError(reason)
+
+    def unreachable(self, problem: LogUnreachableError) -> None:
+        """Must not happen."""
+        raise problem
+
+
+async def read(bootstrap: str, group: str, partitions: int, events: int, fold: Fold) -> Meter:
+    """Take everything from offset 0 on."""
+    meter = Meter()
+    state = fold.state
+    seen = EpochsSeen(5.0)
+
+    def marks() -> dict[tuple[str, int], Mark]:
+        return {place: Mark(p.next_offset, p.last_checksum, p.last_leader_epoch) for place, p in state.points.items()}
+
+    watch = Watch(BrokerProbe(bootstrap, group + ".probe", 5.0), seen, marks, lambda cut: None)
+
+    async def bury(letter: DeadLetter) -> None:
+        raise AssertionError(letter.reason)
+
+    intake = Intake(
+        fold=fold, watch=watch, seen=seen, bury=bury, observer=meter, sleep=asyncio.sleep, monotonic=time.perf_counter
+    )
+    log = events_log(INCARNATION)
+    await asyncio.to_thread(set_group_offsets, bootstrap, group, {(log, p): 0 for p in range(partitions)}, 10.0)
+    app = make_app(FaustSettings(bootstrap=bootstrap, group=group), seen, time.monotonic)
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    add_events_agent(app, [INCARNATION], intake, failed.set_result)
+    await app.start()
+    while state.tally.events + state.tally.duplicates < events:
+        await asyncio.sleep(0.05)
+        if failed.done():
+            raise failed.result()
+    await app.stop()
+    return meter
+
+
+def write(bootstrap: str, partitions: int, made: list[bytes], frame_events: int) -> None:
+    """Make the topics and write the frames."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    new = [
+        NewTopic(t, num_partitions=partitions, replication_factor=1, config=TOPIC_SETTINGS)
+        for t in topics_of(INCARNATION)
+    ]
+    for result in admin.create_topics(new).values():
+        result.result()
+    producer = Producer({**producer_settings(bootstrap), "linger.ms": 20})
+    headers = frame_headers(frame_events, "00112233445566aa")
+    for number, value in enumerate(made):
+        while True:
+            try:
+                producer.produce(
+                    events_log(INCARNATION), value=value, headers=[*headers], partition=number % partitions
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+def parts(made: list[bytes], frame_events: int) -> dict[str, float]:
+    """The same frames without a broker: seconds for decoding, and for decoding and folding."""
+    headers = frame_headers(frame_events, "00112233445566aa")
+    started = time.perf_counter()
+    columns = [decode_frame(value, headers) for value in made]
+    decoding = time.perf_counter() - started
+    fold = Fold(State(), new_index())
+    started = time.perf_counter()
+    for offset, each in enumerate(columns):
+        fold.apply(each, "bench", 0, offset, 0, 0)
+    return {"decode_seconds": decoding, "fold_seconds": time.perf_counter() - started}
+
+
+def new_index() -> object:
+    """The index that the processor keeps beside the state."""
+    return None
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--frame", type=int, default=250)
+    parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--profile", action="store_true", help="print where the event loop's time goes")
+    options = parser.parse_args()
+    made = frames(options.events, options.frame, seed=1)
+    events = len(made) * options.frame
+    parts(made[:8], options.frame)
+    found = {"events": events, "frame_events": options.frame, "frame_bytes": len(made[0])}
+    found |= parts(made, options.frame)
+    with tempfile.TemporaryDirectory() as directory, running_broker(Path(directory)) as broker:
+        write(broker.bootstrap, options.partitions, made, options.frame)
+        fold = Fold(State(), new_index())
+        profile = cProfile.Profile() if options.profile else None
+        cpu = time.process_time()
+        if profile:
+            profile.enable()
+        meter = asyncio.run(read(broker.bootstrap, "bench.a", options.partitions, events, fold))
+        if profile:
+            profile.disable()
+            pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+        cpu = time.process_time() - cpu
+    wall = meter.last_seconds - meter.first_seconds
+    found |= {
+        "wall_seconds": wall,
+        "events_per_second": events / wall,
+        "intake_seconds": meter.taking_seconds,
+        "faust_and_client_seconds": wall - meter.taking_seconds,
+        "process_cpu_seconds": cpu,
+        "microseconds_a_frame_outside_the_intake": (wall - meter.taking_seconds) / len(made) * 1e6,
+    }
+    print(json.dumps({key: round(value, 3) for key, value in found.items()}))
+
+
+if __name__ == "__main__":
+    main()

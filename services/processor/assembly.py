@@ -1,0 +1,222 @@
+"""Putting the parts of a processor together, and taking them apart in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, Message
+
+from models.catalogue import Catalogue
+from models.encode import counters_score, popularity_score
+from models.retrieval import Retriever
+from services.common.clock import Clock
+from services.common.logging import get_logger
+from services.common.region_settings import RegionSettings
+from services.coordination.region_record import EPOCH_OPEN
+from services.inference.client import InferenceClient
+from services.processor.answering import Answerer
+from services.processor.catalogue_follower import CatalogueFollower
+from services.processor.cut_mark import leave_mark
+from services.processor.features import ModelFeaturizer
+from services.processor.gate import Gate
+from services.processor.identity import Identity
+from services.processor.ladder import Ladder
+from services.processor.live import Live, marks_of
+from services.processor.metrics import Figures, ProcessorMetrics
+from services.processor.restore import Restored
+from services.processor.settings import ProcessorSettings
+from services.processor.snapshots import Snapshots
+from streams.agents import add_events_agent
+from streams.app import DeliveringApp, FaustSettings, make_app
+from streams.asks import Ranking, encode_ranking
+from streams.dead_letter import DeadLetter, bury
+from streams.delivery import Delivery
+from streams.errors import LogTruncated
+from streams.intake import Intake
+from streams.logs import events_log, rankings_log
+from streams.truncation import BrokerProbe, EpochsSeen, Place, Watch
+
+log = get_logger(__name__)
+
+HEADER_EPOCH = "meridian-epoch"
+STOP_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Assembly:
+    """Everything that one running processor consists of."""
+
+    group: str
+    app: DeliveringApp
+    watch: Watch
+    seen: EpochsSeen
+    gate: Gate
+    live: Live
+    catalogue: CatalogueFollower
+    featurizer: ModelFeaturizer
+    snapshots: Snapshots
+    inference: InferenceClient
+    delivery: Delivery
+    failure: "asyncio.Future[BaseException]"
+    settings: ProcessorSettings
+    clock: Clock
+    places: list[Place]
+
+    def next_offsets(self) -> dict[Place, int]:
+        """Where the group starts."""
+        return {place: self.live.state.next_offset(*place) for place in self.places}
+
+    def figures(self) -> Figures:
+        """What the process looks like now."""
+        return self.live.figures(self.group, self.snapshots.age_seconds, lambda: self.gate.is_open)
+
+    def faust_blocker(self) -> str | None:
+        """Why no records come; None once the broker has answered a fetch."""
+        return None if self.seen.last_answer_seconds is not None else "no fetch was answered yet"
+
+    def broker_blocker(self) -> str | None:
+        """Whether the broker still answers."""
+        answered = self.seen.last_answer_seconds
+        silent = self.clock.monotonic() - answered if answered is not None else 0.0
+        limit = 2 * self.settings.silence_ms / 1000
+        return f"no fetch was answered for {silent:.1f} s" if silent > limit else None
+
+    def log_blocker(self) -> str | None:
+        """Whether a log was cut."""
+        return None if self.watch.cut is None else str(self.watch.cut)
+
+    async def stop_in_order(self) -> None:
+        """No more effects, no more records, then what is known is written down."""
+        self.gate.shut("the processor is stopping")
+        await self.live.answerer.drain(0.2)
+        await self._stop_faust()
+        if self.watch.cut is None:
+            await self.snapshots.save_now()
+
+    async def close(self) -> None:
+        """Let everything go; safe after any failure."""
+        self.gate.shut("the processor has ended")
+        await self._stop_faust()
+        await self.live.answerer.drain(0)
+        await self.inference.close()
+        await self.delivery.close(1.0)
+
+    async def _stop_faust(self) -> None:
+        if self.app.should_stop:
+            return
+        with suppress(TimeoutError, RuntimeError):
+            await asyncio.wait_for(self.app.stop(), STOP_SECONDS)
+
+
+def assemble(
+    identity: Identity,
+    group: str,
+    restored: Restored,
+    region: RegionSettings,
+    settings: ProcessorSettings,
+    metrics: ProcessorMetrics,
+    clock: Clock,
+) -> Assembly:
+    """Build a processor around a state that is up to date. Call it in the loop that it will run in."""
+    state = restored.state
+    seen = EpochsSeen(settings.silence_ms / 1000)
+    delivery = Delivery(
+        region.bootstrap,
+        delivery_timeout_ms=int(settings.delivery_timeout_seconds * 1000),
+        queue_messages_max=settings.rankings_queue_max,
+    )
+
+    def on_cut(cut: LogTruncated) -> None:
+        log.error("a log was cut", reason=str(cut))
+        leave_mark(region.snapshot_dir, str(cut), clock.unix_ms())
+
+    probe = BrokerProbe(region.bootstrap, f"{group}.probe", settings.broker_timeout_seconds)
+    watch = Watch(probe, seen, lambda: marks_of(state), on_cut)
+    gate = Gate(EPOCH_OPEN)
+    items = Catalogue(state.catalogue)
+    featurizer = ModelFeaturizer(items, Retriever(items), restored.index.read, settings.candidates_max)
+    inference = InferenceClient(region.inference_url, clock=clock)
+    answerer = Answerer(
+        region=identity.region,
+        featurizer=featurizer,
+        ladder=Ladder(inference.infer, counters_score, popularity_score),
+        gate=gate,
+        publish=_publisher(delivery, rankings_log(identity.incarnation), metrics),
+        frontier=lambda: state.frontier,
+        clock=clock,
+        limits=settings.ask_limits,
+        observer=metrics,
+    )
+    catalogue = CatalogueFollower(items.follow, settings.catalogue_interval_seconds, clock.sleep)
+    live = Live(
+        state=state,
+        watch=watch,
+        answerer=answerer,
+        catalogue=catalogue,
+        metrics=metrics,
+        clock=clock,
+        key_fingerprint=identity.key_fingerprint,
+        asks_frame_max=settings.asks_frame_max,
+    )
+
+    async def put_away(letter: DeadLetter) -> None:
+        await bury(delivery, identity.incarnation, letter)
+
+    intake = Intake(
+        fold=restored.fold,
+        watch=watch,
+        seen=seen,
+        bury=put_away,
+        observer=live,
+        sleep=clock.sleep,
+        monotonic=clock.monotonic,
+    )
+    app = make_app(
+        FaustSettings(bootstrap=region.bootstrap, group=group, fetch_wait_ms=settings.fetch_wait_ms),
+        seen,
+        clock.monotonic,
+    )
+    failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    add_events_agent(app, [identity.incarnation], intake, lambda error: _settle(failure, error))
+    return Assembly(
+        group=group,
+        app=app,
+        watch=watch,
+        seen=seen,
+        gate=gate,
+        live=live,
+        catalogue=catalogue,
+        featurizer=featurizer,
+        snapshots=Snapshots(restored.fold, region.snapshot_dir, settings, clock, lambda: watch.cut is None),
+        inference=inference,
+        delivery=delivery,
+        failure=failure,
+        settings=settings,
+        clock=clock,
+        places=[(events_log(identity.incarnation), p) for p in range(region.partitions)],
+    )
+
+
+def _settle(failure: "asyncio.Future[BaseException]", error: BaseException) -> None:
+    if not failure.done():
+        failure.set_result(error)
+
+
+def _publisher(delivery: Delivery, topic: str, metrics: ProcessorMetrics):  # type: ignore[no-untyped-def]
+    def report(error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            metrics.rankings_lost.inc()
+
+    def publish(ranking: Ranking) -> None:
+        epoch = f"{ranking.epoch[0]}:{ranking.epoch[1]}".encode()
+        delivery.send(
+            topic,
+            encode_ranking(ranking),
+            key=ranking.reply_to.encode(),
+            headers=[(HEADER_EPOCH, epoch)],
+            on_report=report,
+        )
+
+    return publish

@@ -1,0 +1,158 @@
+"""The running processor: what happens when a record was taken, and what the process looks like from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from services.common.clock import Clock
+from services.common.logging import get_logger
+from services.processor.answering import Answerer
+from services.processor.catalogue_follower import CatalogueFollower
+from services.processor.metrics import Figures, ProcessorMetrics
+from streams.asks import decode_asks
+from streams.digest import digest
+from streams.fold import Applied
+from streams.frame import HEADER_ASKS, HEADER_KEY, header
+from streams.intake import LogRecord
+from streams.state import State
+from streams.truncation import LogUnreachableError, Mark, Place, Watch
+
+log = get_logger(__name__)
+
+
+def marks_of(state: State) -> dict[Place, Mark]:
+    """The last record of each partition, for the watch."""
+    return {
+        place: Mark(point.next_offset, point.last_checksum, point.last_leader_epoch)
+        for place, point in state.points.items()
+    }
+
+
+class Live:
+    """Holds the parts of one processor together; it is the intake's observer."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        watch: Watch,
+        answerer: Answerer,
+        catalogue: CatalogueFollower,
+        metrics: ProcessorMetrics,
+        clock: Clock,
+        key_fingerprint: str,
+        asks_frame_max: int,
+    ) -> None:
+        self.state = state
+        self.watch = watch
+        self.answerer = answerer
+        self._catalogue = catalogue
+        self._metrics = metrics
+        self._clock = clock
+        self._key_fingerprint = key_fingerprint.encode()
+        self._asks_frame_max = asks_frame_max
+        self._newest_appended_ms = 0
+
+    def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:
+        """See Observer."""
+        self._metrics.fold_seconds.observe(seconds)
+        self._metrics.frame_events.observe(applied.events + applied.item_events)
+        self._newest_appended_ms = max(self._newest_appended_ms, record.appended_ms)
+        if applied.changed_items:
+            self._catalogue.changed(applied.changed_items)
+        key = header(record.headers, HEADER_KEY)
+        if key is not None and key != self._key_fingerprint:
+            self._metrics.foreign_key.inc()
+        asks = header(record.headers, HEADER_ASKS)
+        if asks is not None:
+            self._metrics.stage("log", max(0, self._clock.unix_ms() - record.appended_ms) / 1000)
+            self._submit(asks, record.appended_ms)
+        self.answerer.advanced()
+
+    def duplicate(self, record: LogRecord) -> None:  # noqa: ARG002 - the observer's contract
+        """See Observer."""
+        self._metrics.redelivered.inc()
+
+    def buried(self, record: LogRecord, reason: str) -> None:
+        """See Observer."""
+        log.warning("a record went to the dead log", position=str(record.position), reason=reason)
+        self.answerer.advanced()
+
+    def unreachable(self, problem: LogUnreachableError) -> None:
+        """See Observer."""
+        self._metrics.broker_unreachable.inc()
+        log.warning("the broker does not answer", reason=str(problem))
+
+    def _submit(self, raw: bytes, appended_ms: int) -> None:
+        try:
+            asks = decode_asks(raw)
+        except msgspec.DecodeError as problem:
+            self._metrics.asks_bad.inc()
+            log.warning("asks could not be read", reason=str(problem))
+            return
+        for ask in asks[: self._asks_frame_max]:
+            self.answerer.submit(ask, appended_ms)
+        for ask in asks[self._asks_frame_max :]:
+            self._metrics.ask_ended(ask.kind, "overflow", "none")
+
+    def figures(self, group: str, snapshot_age_seconds: float, gate_open: Callable[[], bool]) -> Figures:
+        """What the process looks like now."""
+        state = self.state
+        next_offsets = {place: point.next_offset for place, point in state.points.items()}
+        ends = {place: end.next_offset for place, end in self.watch.ends.items()}
+        behind = any(end > next_offsets.get(place, 0) for place, end in ends.items())
+        age_ms = self._clock.unix_ms() - self._newest_appended_ms
+        return Figures(
+            tally=state.tally,
+            next_offsets=next_offsets,
+            ends=ends,
+            lag_seconds=age_ms / 1000 if behind and self._newest_appended_ms else 0.0,
+            snapshot_age_seconds=snapshot_age_seconds,
+            scoring=self.answerer.scoring,
+            waiting=self.answerer.waiting,
+            gate_open=gate_open(),
+            log_cut=self.watch.cut is not None,
+            proofs=self.watch.proofs,
+            state_bytes=state.nbytes(),
+            catalogue_items=len(state.catalogue),
+            digest=digest(state).hex(),
+            group=group,
+        )
+
+
+class StateReport(msgspec.Struct, frozen=True):
+    """The answer of `GET /v1/state`; also what `meridian digest --until` reads."""
+
+    region: str
+    incarnation: str
+    frontier: list[tuple[str, int, int]]
+    digest: str
+    clock_bucket: int | None
+    fold_version: int
+    events: int
+    item_events: int
+    duplicates: int
+    late: int
+    dead: int
+    frames: int
+
+
+def state_report(region: str, incarnation: str, state: State) -> StateReport:
+    """Describe `state`; digest and frontier belong together, because nothing is awaited between them."""
+    found = digest(state)
+    return StateReport(
+        region=region,
+        incarnation=incarnation,
+        frontier=state.frontier.to_rows(),
+        digest=found.hex(),
+        clock_bucket=state.clock_bucket,
+        fold_version=found.fold_version,
+        events=state.tally.events,
+        item_events=state.tally.item_events,
+        duplicates=state.tally.duplicates,
+        late=state.tally.late,
+        dead=state.tally.dead_frames,
+        frames=state.tally.frames,
+    )

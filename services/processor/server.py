@@ -1,0 +1,155 @@
+"""The processor as a process: rebuild the state, then fold and answer until told to stop.
+
+The order of the start is what makes a restart harmless: snapshot (or zero), replay to the end through the same fold,
+indexes, a fresh consumer group at the frontier, and only then Faust. Whatever goes wrong while records are taken ends
+the process, because a restart does all of this again and loses nothing; only what a restart cannot mend says so by its
+exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+
+from services.common.clock import Clock, SystemClock, random_bytes
+from services.common.http import serving
+from services.common.logging import get_logger
+from services.common.metrics import new_registry
+from services.common.process import LoadedSettings
+from services.common.region_settings import RegionSettings
+from services.coordination import FileStore
+from services.processor.assembly import Assembly, assemble
+from services.processor.cut_mark import refuse_marked
+from services.processor.identity import read_identity
+from services.processor.metrics import FiguresCollector, ProcessorMetrics
+from services.processor.restore import Restored, restore
+from services.processor.settings import ProcessorSettings
+from services.processor.surface import Surface
+from streams.app import drop_empty_groups, group_of, group_prefix, set_group_offsets
+from streams.truncation import LogUnreachableError, keep_looking
+
+log = get_logger(__name__)
+
+
+async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set. Raises what ends the process; see the exit codes in `__main__`."""
+    region, settings = loaded[RegionSettings], loaded[ProcessorSettings]
+    assert isinstance(region, RegionSettings)
+    assert isinstance(settings, ProcessorSettings)
+    registry = new_registry()
+    surface = Surface(registry)
+    async with serving(surface.web_app(), settings.host, region.processor_port) as port:
+        log.info("listening, not ready yet", url=f"http://{settings.host}:{port}")
+        process = ProcessorProcess(region, settings, surface, ProcessorMetrics(registry), SystemClock())
+        registry.register(FiguresCollector(process.figures))
+        await process.run(stop)
+
+
+class ProcessorProcess:
+    """One start of a processor."""
+
+    def __init__(
+        self,
+        region: RegionSettings,
+        settings: ProcessorSettings,
+        surface: Surface,
+        metrics: ProcessorMetrics,
+        clock: Clock,
+    ) -> None:
+        self._region = region
+        self._settings = settings
+        self._surface = surface
+        self._metrics = metrics
+        self._clock = clock
+        self._assembly: Assembly | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start, work, stop."""
+        started = self._clock.monotonic()
+        identity = await read_identity(self._region, FileStore(self._region.coordination_file))
+        refuse_marked(self._region.snapshot_dir)
+        restored = await self._restore(identity.incarnation, stop)
+        if restored is None:
+            return
+        self._surface.phase.sentence = "building the indexes"
+        group = group_of(identity.region, identity.incarnation, random_bytes(4).hex())
+        assembly = assemble(identity, group, restored, self._region, self._settings, self._metrics, self._clock)
+        self._assembly = assembly
+        self._surface.show(identity, restored.state)
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(assembly.close)
+            await asyncio.gather(
+                asyncio.to_thread(assembly.featurizer.warm_up, self._clock.unix_ms()),
+                self._until_reachable(lambda: set_group_offsets(
+                    self._region.bootstrap, group, assembly.next_offsets(), self._settings.broker_timeout_seconds
+                )),
+            )
+            self._surface.phase.sentence = "starting Faust"
+            gc.collect()
+            gc.freeze()  # a collection must not walk the catalogue while somebody waits for an answer
+            await assembly.app.start()
+            self._add_checks(assembly)
+            self._surface.phase.sentence = None
+            log.info("started", seconds=round(self._clock.monotonic() - started, 2), group=group)
+            await self._work(assembly, identity.region, identity.incarnation, stop)
+
+    def figures(self) -> object:
+        """For the metrics page."""
+        return self._assembly.figures() if self._assembly is not None else None
+
+    async def _restore(self, incarnation: str, stop: asyncio.Event) -> Restored | None:
+        def progress(sentence: str) -> None:
+            self._surface.phase.sentence = sentence
+
+        return await restore(
+            incarnation, self._region, self._settings, self._clock, progress=progress, stopped=stop.is_set
+        )
+
+    async def _until_reachable(self, ask: Callable[[], object]) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(ask)
+            except LogUnreachableError as problem:
+                self._surface.phase.sentence = str(problem)
+                log.warning("the broker does not answer, trying again", reason=str(problem))
+                await self._clock.sleep(0.2)
+            else:
+                return
+
+    def _add_checks(self, assembly: Assembly) -> None:
+        health = self._surface.health
+        health.add("faust", assembly.faust_blocker)
+        health.add("broker", assembly.broker_blocker)
+        health.add("log", assembly.log_blocker)
+
+    async def _work(self, assembly: Assembly, region: str, incarnation: str, stop: asyncio.Event) -> None:
+        """Run until told to stop, or until something fails; a failure is raised."""
+        settings, bootstrap = self._settings, self._region.bootstrap
+
+        async def tidy() -> None:
+            await self._clock.sleep(settings.broker_timeout_seconds)
+            prefix = group_prefix(region, incarnation)
+            with suppress(LogUnreachableError):
+                await asyncio.to_thread(drop_empty_groups, bootstrap, prefix, assembly.group, 5.0)
+
+        work: list[Awaitable[object]] = [
+            assembly.failure,
+            keep_looking(assembly.watch, settings.watch_interval_seconds, self._clock.sleep, assembly.live.unreachable),
+            assembly.catalogue.run(),
+            assembly.snapshots.run(),
+        ]
+        tasks = [asyncio.ensure_future(each) for each in work]
+        stopping, tidying = asyncio.create_task(stop.wait()), asyncio.create_task(tidy())
+        try:
+            await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    outcome = task.result()
+                    raise outcome if isinstance(outcome, BaseException) else RuntimeError("a part of the processor ended")
+            log.info("stopping")
+            await assembly.stop_in_order()
+        finally:
+            for task in (*tasks, stopping, tidying):
+                task.cancel()

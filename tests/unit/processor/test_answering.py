@@ -1,0 +1,241 @@
+"""From ask to ranking: whatever happens, each ask ends once, is counted, and nothing leaves a shut gate."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter
+
+import msgspec
+import numpy as np
+
+from services.inference.errors import InferenceUnavailable
+from services.processor.admission import AskLimits
+from services.processor.answering import Answerer, Prepared, ranked
+from services.processor.gate import Gate
+from services.processor.ladder import Ladder, Outcome, Scored, StepDown, Tensors
+from streams.asks import Ask, Ranking, RankingId
+from streams.delivery import DeliveryError
+from streams.kinds import Rung
+from streams.position import Frontier, Position
+
+LOG = "east-1.events"
+LIMITS = AskLimits(scoring_max=2, waiting_max=2, overflow_age_ms_max=100, margin_ms=30, infer_ms_max=150)
+ASK = Ask(ask_id="a1", reply_to="g1", kind="search", deadline_unix_ms=10_500, at_ms=9_000, query="lamp", size=2)
+
+
+class StillClock:
+    """Time stands still unless the test moves it."""
+
+    def __init__(self) -> None:
+        self.now_ms = 10_000
+
+    def unix_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic(self) -> float:
+        return self.now_ms / 1000
+
+    def boottime(self) -> float:
+        return self.now_ms / 1000
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@dataclasses.dataclass
+class Answer:
+    """What the worker says."""
+
+    scores: np.ndarray
+    model_version: str = "ranker/1"
+
+
+class World:
+    """An answerer over fakes; `infer` is held back until `let_go`."""
+
+    def __init__(self, limits: AskLimits = LIMITS) -> None:
+        self.clock = StillClock()
+        self.gate = Gate((0, 1))
+        self.published: list[Ranking] = []
+        self.publish_error: DeliveryError | None = None
+        self.ended: Counter[tuple[str, str, str]] = Counter()
+        self.failures: list[BaseException] = []
+        self.step_downs: Counter[StepDown] = Counter()
+        self.next_offset = 5
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+        self.worker: Answer | Exception = Answer(np.array([[0.1, 0.9, 0.5]], np.float32))
+        self.prepare_error: Exception | None = None
+        self.answerer = Answerer(
+            region="east",
+            featurizer=self,
+            ladder=Ladder(
+                self._infer, lambda _: np.array([3.0, 2.0, 1.0], np.float32), lambda _: np.zeros(3, np.float32)
+            ),
+            gate=self.gate,
+            publish=self._publish,
+            frontier=lambda: Frontier({(LOG, 0): self.next_offset}),
+            clock=self.clock,
+            limits=limits,
+            observer=self,
+        )
+
+    def prepare(self, ask: Ask) -> Prepared:
+        if self.prepare_error is not None:
+            raise self.prepare_error
+        return Prepared(items=["x", "y", "z"], unknown=["never seen"], tensors={})
+
+    async def _infer(self, _tensors: Tensors, _deadline_ms: int) -> Scored:
+        await self.let_go.wait()
+        if isinstance(self.worker, Exception):
+            raise self.worker
+        return self.worker
+
+    def _publish(self, ranking: Ranking) -> None:
+        if self.publish_error is not None:
+            raise self.publish_error
+        self.published.append(ranking)
+
+    def ask_ended(self, kind: str, outcome: str, rung: str) -> None:
+        self.ended[kind, outcome, rung] += 1
+
+    def ask_failed(self, kind: str, bug: BaseException) -> None:
+        self.failures.append(bug)
+
+    def stepped_down(self, why: StepDown) -> None:
+        self.step_downs[why] += 1
+
+    def stage(self, name: str, seconds: float) -> None:
+        assert seconds >= 0
+
+    async def settle(self) -> None:
+        """Let every ask that can end, end."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_an_ask_becomes_a_ranking_with_all_that_the_gateway_shows() -> None:
+    """Items by score, the id that tells where a click counts, epoch, frontier, age and validity."""
+    world = World()
+    world.answerer.submit(ASK, appended_ms=9_990)
+    await world.settle()
+    (ranking,) = world.published
+    assert (ranking.items, [round(s, 2) for s in ranking.scores]) == (["y", "z"], [0.9, 0.5])
+    assert (ranking.ask_id, ranking.reply_to, ranking.rung, ranking.reason) == ("a1", "g1", "model", "")
+    assert (ranking.model_version, ranking.region, ranking.epoch) == ("ranker/1", "east", (0, 1))
+    assert (ranking.feature_age_ms, ranking.valid_until_ms, ranking.after_reached) == (10, 10_500, True)
+    assert ranking.frontier == [(LOG, 0, 5)]
+    place = RankingId.from_bytes(bytes.fromhex(ranking.ranking_id))
+    assert (place.served_ms, place.arm, place.rung) == (9_000, 0, Rung.MODEL)
+    assert world.ended == {("search", "answered", "model"): 1}
+
+
+async def test_a_dead_worker_is_answered_from_the_counters_and_says_so() -> None:
+    """The rung is in the answer, in its id and in the metric."""
+    world = World()
+    world.worker = InferenceUnavailable("connection refused")
+    world.answerer.submit(ASK, appended_ms=9_990)
+    await world.settle()
+    (ranking,) = world.published
+    assert (ranking.rung, ranking.items, ranking.reason) == ("counters", ["x", "y"], "connection refused")
+    assert RankingId.from_bytes(bytes.fromhex(ranking.ranking_id)).rung == Rung.COUNTERS
+    assert world.step_downs == {StepDown.UNAVAILABLE: 1}
+
+
+async def test_a_gate_that_shuts_while_the_model_thinks_keeps_the_answer_inside() -> None:
+    """The gate is asked immediately before the effect."""
+    world = World()
+    world.let_go.clear()
+    world.answerer.submit(ASK, appended_ms=9_990)
+    await world.settle()
+    world.gate.shut("the lease is gone")
+    world.let_go.set()
+    await world.settle()
+    assert world.published == []
+    assert world.ended == {("search", "gate", "none"): 1}
+
+
+async def test_a_read_token_is_waited_for_and_the_answer_knows_it() -> None:
+    """Nothing is prepared before the position is folded."""
+    world = World()
+    world.answerer.submit(msgspec.structs.replace(ASK, after=[Position(LOG, 0, 5)]), appended_ms=9_990)
+    await world.settle()
+    assert world.published == []
+    assert world.answerer.waiting == 1
+    world.next_offset = 6
+    world.answerer.advanced()
+    await world.settle()
+    (ranking,) = world.published
+    assert ranking.after_reached
+    assert ranking.frontier == [(LOG, 0, 6)]
+
+
+async def test_a_read_token_that_never_comes_is_answered_without_it_and_says_so() -> None:
+    """Bounded by the deadline, with enough left for the other rungs."""
+    world = World()
+    late = msgspec.structs.replace(ASK, after=[Position("gone.events", 0, 0)], deadline_unix_ms=10_000 + 61)
+    world.answerer.submit(late, appended_ms=9_990)
+    await asyncio.wait_for(_until(lambda: bool(world.published)), 5)
+    assert world.published[0].after_reached is False
+
+
+async def _until(condition: object) -> None:
+    assert callable(condition)
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def test_overflow_is_answered_from_the_counters_at_once() -> None:
+    """Two are being scored; the third does not wait, an old fourth is dropped."""
+    world = World()
+    world.let_go.clear()
+    for number in range(3):
+        world.answerer.submit(msgspec.structs.replace(ASK, ask_id=str(number)), appended_ms=9_990)
+    await world.settle()
+    assert [(r.ask_id, r.rung) for r in world.published] == [("2", "counters")]
+    world.answerer.submit(ASK, appended_ms=9_000)
+    await world.settle()
+    assert world.ended["search", "overflow", "none"] == 1
+    world.let_go.set()
+    await world.settle()
+    assert len(world.published) == 3
+    assert world.answerer.scoring == 0
+
+
+async def test_an_expired_ask_is_dropped_and_counted() -> None:
+    """Nobody waits for it any more."""
+    world = World()
+    world.answerer.submit(msgspec.structs.replace(ASK, deadline_unix_ms=10_010), appended_ms=9_990)
+    await world.settle()
+    assert world.ended == {("search", "expired", "none"): 1}
+
+
+async def test_a_full_queue_to_the_broker_is_counted() -> None:
+    """The answer is lost, the process goes on."""
+    world = World()
+    world.publish_error = DeliveryError("full")
+    world.answerer.submit(ASK, appended_ms=9_990)
+    await world.settle()
+    assert world.ended == {("search", "unpublished", "none"): 1}
+
+
+async def test_a_bug_in_one_answer_does_not_touch_the_next() -> None:
+    """It is reported, with its cause."""
+    world = World()
+    world.prepare_error = KeyError("row 7 holds no item")
+    world.answerer.submit(ASK, appended_ms=9_990)
+    await world.settle()
+    world.prepare_error = None
+    world.answerer.submit(ASK, appended_ms=9_990)
+    await world.settle()
+    assert [type(f) for f in world.failures] == [KeyError]
+    assert len(world.published) == 1
+
+
+def test_unknown_candidates_come_last_and_ties_keep_the_candidates_order() -> None:
+    """A shop that names its own candidates gets all of them back, as many as it asked for."""
+    prepared = Prepared(items=["a", "b", "c"], unknown=["u", "v"], tensors={})
+    outcome = Outcome(np.array([1.0, 2.0, 1.0], np.float32), Rung.MODEL, StepDown.NONE, "", "ranker/1")
+    assert ranked(prepared, outcome, 4) == (["b", "a", "c", "u"], [2.0, 1.0, 1.0, 1.0])
+    assert ranked(prepared, outcome, 2) == (["b", "a"], [2.0, 1.0])
