@@ -3,8 +3,8 @@
     python -m bench.end_to_end [--data FOLDER] [--bulk 30000] [--searches 3000] [--rate 50]
 
 Starts a region of its own, publishes a log in bulk over HTTP (events a second), then asks for rankings in an open loop
-and publishes each click. Latency counts from the time at which a search should have been sent. Also says how much memory
-each process holds and how much processor time it took in the ranked part. Prints one JSON object as its last line.
+and publishes each click. Latency counts from the time at which a search should have been sent. Also says how much
+memory each process holds and how many cores it took in the ranked part. Prints one JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
-import psutil
 
 from models.records import Source
 from services.common.clock import SystemClock
 from services.demo.region import DemoRegion, running_region
+from services.region.status import memory_bytes
 from services.replay.cli import open_log
 from services.replay.progress import ProgressBoard
 from services.replay.report import ReplayReport
@@ -36,9 +37,9 @@ def usage(region: DemoRegion) -> dict[str, tuple[float, float]]:
     for name in PROCESSES:
         identity = region.process(name).identity
         if identity is not None:
-            process = psutil.Process(identity.pid)
-            times = process.cpu_times()
-            found[name] = (times.user + times.system, process.memory_full_info().pss / 1e6)
+            fields = Path(f"/proc/{identity.pid}/stat").read_text().rpartition(")")[2].split()
+            seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            found[name] = (seconds, (memory_bytes(identity.pid) or 0) / 1e6)
     return found
 
 
@@ -48,15 +49,14 @@ async def measure(source: Source, region: DemoRegion, options: argparse.Namespac
     gateway = [region.addresses["gateway"]]
     with ProgressBoard() as board:
         bulk = await Replay(source, ReplayOptions(gateways=gateway, limit=options.bulk), board).run()
-        own = psutil.Process()
-        before, own_before, started = usage(region), sum(own.cpu_times()[:2]), clock.monotonic()
+        before, own_before, started = usage(region), sum(os.times()[:2]), clock.monotonic()
         ranked = ReplayOptions(
             gateways=gateway, skip=options.bulk, limit=options.searches, rank=True, rate=options.rate
         )
         report = await Replay(source, ranked, board).run()
         after, seconds = usage(region), clock.monotonic() - started
     cores = {name: round((after[name][0] - before[name][0]) / seconds, 3) for name in after if name in before}
-    cores["load generator"] = round((sum(own.cpu_times()[:2]) - own_before) / seconds, 3)
+    cores["load generator"] = round((sum(os.times()[:2]) - own_before) / seconds, 3)
     return {
         "source": source.name,
         "bulk_events_per_second": round(bulk.bulk_events_per_second or 0),
