@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from streams.kernels.compile import I32, I64, U64, U64_ROWS, compiled, i64, inlined, none
+from streams.kernels.compile import F64_ROWS, I32, I64, U64, U64_ROWS, compiled, f64, i64, inlined, none, to_int, u64
 from streams.kernels.layout import (
     L_ANSWERS,
     L_COUNTERS,
@@ -97,7 +97,7 @@ def list_history(user_keys: U64Array, user_heads: I32Array, nodes: U64Array, out
     for j in range(len(user_keys)):
         if user_keys[j] == _ZERO:
             continue
-        c = np.int64(user_heads[j])
+        c = to_int(user_heads[j])
         while c >= 0:
             out[n, 0] = user_keys[j]
             out[n, 1] = nodes[c, 0]
@@ -105,7 +105,7 @@ def list_history(user_keys: U64Array, user_heads: I32Array, nodes: U64Array, out
             out[n, 3] = nodes[c, 2]
             out[n, 4] = nodes[c, 3] >> _S32
             n += 1
-            c = np.int64(nodes[c, 3] & _M32) - 1
+            c = to_int(nodes[c, 3] & _M32) - 1
     return n
 
 
@@ -129,7 +129,7 @@ def refill_history(
         nodes[n, 0] = rows[j, 1]
         nodes[n, 1] = rows[j, 2]
         nodes[n, 2] = rows[j, 3]
-        nodes[n, 3] = (rows[j, 4] << _S32) | np.uint64(np.int64(user_heads[p]) + 1)
+        nodes[n, 3] = (rows[j, 4] << _S32) | np.uint64(to_int(user_heads[p]) + 1)
         user_heads[p] = np.int32(n)
         fill[N_NODES] = n + 1
 
@@ -159,8 +159,8 @@ def rescan(
     lanes: U64Array,
 ) -> None:
     """Add up the digest lanes of a unit from everything it holds: what the incremental ones must equal."""
-    salt = np.uint64(np.int64(bucket)) * G
-    start = np.uint64(np.int64(bucket) * np.int64(bucket_ms))
+    salt = np.uint64(to_int(bucket)) * G
+    start = np.uint64(to_int(bucket) * to_int(bucket_ms))
     for e in identities:
         if e != _ZERO:
             h = mix(e + salt)
@@ -172,7 +172,7 @@ def rescan(
         user = user_keys[j]
         if user == _ZERO:
             continue
-        c = np.int64(user_heads[j])
+        c = to_int(user_heads[j])
         while c >= 0:
             k = key(TAG_HISTORY, user, start + (nodes[c, 3] >> _S36))
             k = mix(k ^ (nodes[c, 0] * G))
@@ -180,7 +180,7 @@ def rescan(
             k = mix((k ^ (nodes[c, 2] * Q)) + ((nodes[c, 3] >> _S32) & _M4))
             lanes[L_HISTORY] += k
             lanes[L_HISTORY + 1] += mix(k * Q + user)
-            c = np.int64(nodes[c, 3] & _M32) - 1
+            c = to_int(nodes[c, 3] & _M32) - 1
 
 
 @compiled(i64(U64, I32, U64_ROWS, i64, i64, U64_ROWS, i64, i64))
@@ -198,21 +198,49 @@ def read_history(
 
     Only entries at most `offset_max` ms after the bucket's start. `user` is the uint64 as int64. Returns the new n.
     """
-    wanted = np.uint64(np.int64(user))
+    wanted = np.uint64(to_int(user))
     mask = np.uint64(len(user_keys) - 1)
     p = mix(wanted) & mask
     while user_keys[p] != wanted:
         if user_keys[p] == _ZERO:
             return n
         p = (p + _ONE) & mask
-    c = np.int64(user_heads[p])
+    c = to_int(user_heads[p])
     while c >= 0 and n < len(out):
-        offset = np.int64(nodes[c, 3] >> _S36)
+        offset = to_int(nodes[c, 3] >> _S36)
         if offset <= offset_max:
-            out[n, 0] = np.uint64(np.int64(bucket_start_ms + offset))
+            out[n, 0] = np.uint64(to_int(bucket_start_ms + offset))
             out[n, 1] = nodes[c, 1]
             out[n, 2] = (nodes[c, 3] >> _S32) & _M4
             out[n, 3] = nodes[c, 0]
             n += 1
-        c = np.int64(nodes[c, 3] & _M32) - 1
+        c = to_int(nodes[c, 3] & _M32) - 1
     return n
+
+
+@compiled(none(U64, U64_ROWS, u64, U64, U64, f64, f64, F64_ROWS))
+def add_counters(
+    slots: U64Array,
+    entries: U64Array,
+    tag: np.uint64,
+    a: U64Array,
+    b: U64Array,
+    short: float,
+    long: float,
+    out: npt.NDArray[np.float64],
+) -> None:
+    """Add to `out` (k, 3) this unit's counts of each (tag, a[j], b[j]), weighted in the first two lanes."""
+    mask = np.uint64(len(slots) - 1)
+    for j in range(len(a)):
+        high = key(tag, a[j], b[j]) >> _S32
+        p = high & mask
+        while slots[p] != _ZERO:
+            i = to_int(slots[p] & _M32) - 1
+            meta = entries[i, 2]
+            if slots[p] >> _S32 == high and entries[i, 0] == a[j] and entries[i, 1] == b[j] and meta >> _S56 == tag:
+                count = np.float64(meta & _COUNT_MASK)
+                out[j, 0] += count * short
+                out[j, 1] += count * long
+                out[j, 2] += count
+                break
+            p = (p + _ONE) & mask
