@@ -14,6 +14,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 Json = dict[str, Any]
+TYPES = {
+    f"meridian.{kind}.v1" for kind in ("search", "click", "cart", "purchase", "view", "item", "impression", "feedback")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ class FakeGateway:
             return answer
         results: list[Json] = []
         for event in events:
-            if event["id"] in behaviour.refuse_ids:
+            known = event["type"] in TYPES and event["data"].get("user") != ""
+            if event["id"] in behaviour.refuse_ids or not known:
                 refusal = {
                     "type": "about:blank",
                     "status": 400,
