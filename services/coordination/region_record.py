@@ -16,6 +16,7 @@ EPOCH_OPEN: Final = (0, 1)
 """The epoch of a region that needs no election because it is alone."""
 _CAS_TRIES: Final = 50
 _HISTORY_MAX: Final = 100
+_FINGERPRINT_KEY: Final = "/meridian/pseudonym-key-fingerprint"
 
 _T = TypeVar("_T")
 
@@ -75,9 +76,14 @@ def next_incarnation_name(incarnation: str) -> str:
     return incarnation_name(region, int(number) + 1)
 
 
+async def key_fingerprint(store: KeyValueStore) -> str | None:
+    """Return the fingerprint of the key that the deployment is bound to, None before its first use."""
+    return await _read(store, _FINGERPRINT_KEY, str)
+
+
 async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
     """Bind the deployment to this pseudonym key at first use. Raises KeyMismatch for another one ever after."""
-    record = await _update(store, "/meridian/pseudonym-key-fingerprint", str, lambda before: before or fingerprint)
+    record = await _update(store, _FINGERPRINT_KEY, str, lambda before: before or fingerprint)
     if record != fingerprint:
         raise KeyMismatch(
             f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With another "

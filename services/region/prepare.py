@@ -14,20 +14,22 @@ from concurrent.futures import Future
 from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from services.common.clock import random_bytes
 from services.common.exit_codes import ExitCode
 from services.common.logging import get_logger
 from services.common.process import LoadedSettings, main_exit, run_service
 from services.common.region_settings import RegionSettings
-from services.coordination import FileStore
+from services.coordination import FileStore, KeyValueStore
 from services.coordination.region_record import (
     KeyMismatch,
     acknowledged_ends,
     allocate_incarnation,
     check_key_fingerprint,
     cut_partitions,
+    key_fingerprint,
     next_incarnation_name,
 )
 from services.region.errors import RegionError
@@ -50,7 +52,7 @@ async def prepare(region: RegionSettings) -> str:
     Raises LogTruncated, KeyMismatch, RegionError (settings), BrokerSilent.
     """
     store = FileStore(region.coordination_file)
-    await check_key_fingerprint(store, Pseudonyms(read_or_make_key(region)).fingerprint)
+    await check_key_fingerprint(store, Pseudonyms(await read_or_make_key(region, store)).fingerprint)
     admin = AdminClient({"bootstrap.servers": region.bootstrap, "reconnect.backoff.max.ms": 500})
     cluster_id = await asyncio.to_thread(_cluster_id, admin, region.bootstrap)
     incarnation = await allocate_incarnation(store, region.name, cluster_id)
@@ -64,13 +66,13 @@ async def prepare(region: RegionSettings) -> str:
     return incarnation
 
 
-def read_or_make_key(region: RegionSettings) -> bytes:
-    """Return the pseudonym key, made at the region's very first start. Raises RegionError, KeyMismatch."""
+async def read_or_make_key(region: RegionSettings, store: KeyValueStore) -> bytes:
+    """Return the pseudonym key, made when the record knows of none yet. Raises RegionError, KeyMismatch."""
     path = region.pseudonym_key_file
     try:
         key = bytes.fromhex(path.read_text().strip())
     except FileNotFoundError:
-        if region.coordination_file.exists():
+        if await key_fingerprint(store) is not None:
             raise KeyMismatch(
                 f"{path} is gone, but the region has a record: its logs were written under that key. Put the file back "
                 "(a backup, or a copy from another region); a new key would make every user a stranger."
@@ -84,7 +86,7 @@ def read_or_make_key(region: RegionSettings) -> bytes:
         return key
     except (OSError, ValueError) as error:
         raise RegionError(
-            f"{path} cannot be read as {2 * KEY_BYTES} hex digits: {error}. Put the right file back."
+            f"{path} is not {2 * KEY_BYTES} hex digits: {error}. Put the right file back."
         ) from None
     if len(key) != KEY_BYTES:
         raise RegionError(f"{path} holds {len(key)} bytes, a pseudonym key has {KEY_BYTES}. Put the right file back.")
@@ -125,8 +127,8 @@ def make_topics(admin: AdminClient, topics: Iterable[str], partitions: int) -> N
     for name in wanted:
         if name in there and len(there[name].partitions) != partitions:
             raise RegionError(
-                f"{name} has {len(there[name].partitions)} partitions, the settings say {partitions}. A log's partition "
-                f"count never changes: set [region] partitions = {len(there[name].partitions)}."
+                f"{name} has {len(there[name].partitions)} partitions, the settings say {partitions}. A log's "
+                f"partition count never changes: set [region] partitions = {len(there[name].partitions)}."
             )
     missing = [NewTopic(name, partitions, 1, config=TOPIC_SETTINGS) for name in wanted if name not in there]
     if not missing:

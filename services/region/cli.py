@@ -1,0 +1,181 @@
+"""`meridian up`, `down` and `status`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+
+from infra.runtime.kafka import KafkaRuntimeError
+from services.common.clock import SystemClock
+from services.common.exit_codes import ExitCode
+from services.common.region_settings import RegionSettings
+from services.common.settings import CONFIG_VARIABLE, SettingsError, as_toml
+from services.region import run_file
+from services.region.main import load_settings
+from services.region.plan import KafkaSettings
+from services.region.status import RegionStatus, look
+from services.region.supervisor import end_leftovers
+
+PORT_ORDER = ("gateway", "processor", "inference", "kafka", "controller")
+WATCH_INTERVAL_SECONDS = 1.0
+DOWN_TIMEOUT_SECONDS = 60.0
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the settings.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Where the region keeps its files (default var/<name>).")]
+
+
+def up(  # noqa: PLR0917
+    base_port: Annotated[
+        int | None, typer.Option(help=f"First of five ports in a row: {', '.join(PORT_ORDER)}.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the region is ready.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what listens where as one JSON object.")] = False,
+    print_config: Annotated[bool, typer.Option(help="Print the settings (secrets masked) and end.")] = False,
+) -> None:
+    """Start a region: Kafka, inference worker, processor and gateway, supervised.
+
+    Stays in the foreground and ends everything with Ctrl-C, unless --detach is given. A process that dies is started
+    again; one that ends with an exit code from 64 to 68 stays down, because an operator must mend something first.
+    """
+    _hand_over(config, data_dir, base_port)
+    region = _settings()[0]
+    if print_config:
+        print("\n".join(all_settings()))
+        return
+    command = [sys.executable, "-m", "services.region.main", *(["--json"] if json else [])]
+    if not detach:
+        os.execv(sys.executable, command)  # noqa: S606 - becomes the supervisor
+    region.log_dir.mkdir(parents=True, exist_ok=True)
+    command += ["--then-log-to", str(region.log_dir / "supervisor.log")]
+    with subprocess.Popen(  # noqa: S603 - the supervisor, detached
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, text=True
+    ) as supervisor:
+        assert supervisor.stdout is not None
+        for line in supervisor.stdout:
+            print(line, end="", flush=True)
+        record = run_file.read(region.data_dir)
+        if record is not None and record.ready and record.supervisor.pid == supervisor.pid:
+            os._exit(0)  # the region lives on: nothing of it may be waited for
+    raise typer.Exit(supervisor.returncode)
+
+
+def down(
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """End the region and all its processes."""
+    _hand_over(config, data_dir, None)
+    region = _settings()[0]
+    record = run_file.read(region.data_dir)
+    if record is None:
+        print(f"region {region.name} is not running")
+        return
+    if run_file.send(record.supervisor, signal.SIGTERM):
+        deadline = time.monotonic() + DOWN_TIMEOUT_SECONDS
+        while run_file.is_alive(record.supervisor) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if run_file.send(record.supervisor, signal.SIGKILL):
+            print("the supervisor did not end in time and was killed, its processes with it", file=sys.stderr)
+    left = end_leftovers(region.data_dir)
+    print(f"region {region.name} is down" + (f"; ended what was left: {', '.join(left)}" if left else ""))
+
+
+def status(
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until Ctrl-C.")] = False,
+) -> None:
+    """Show the region's processes. Exit code 0: ready, 1: running but not ready, 3: not running."""
+    _hand_over(config, data_dir, None)
+    region = _settings()[0]
+    clock = SystemClock()
+    if watch:
+        _watch(region.name, region.data_dir)
+        return
+    seen = look(region.name, region.data_dir, clock.unix_ms())
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(seen), indent=2).decode())
+    else:
+        from rich.console import Console
+
+        from services.region.table import render
+
+        Console().print(render(seen))
+    raise typer.Exit(_status_code(seen))
+
+
+def all_settings() -> list[str]:
+    """Return the settings of the region and of each of its services, as TOML; services that lack parts are left out."""
+    from importlib import import_module
+
+    from services.common.settings import ServiceSettings, load
+
+    region, kafka = _settings()
+    tables = [as_toml(region), as_toml(kafka)]
+    for service in ("inference", "processor", "gateway"):
+        module = import_module(f"services.{service}.settings")
+        for found in vars(module).values():
+            is_own = (
+                isinstance(found, type) and issubclass(found, ServiceSettings) and found.__module__ == module.__name__
+            )
+            if is_own and found.TABLE:
+                try:
+                    tables.append(as_toml(load(found)))
+                except SettingsError as error:
+                    _refuse(error)
+    return tables
+
+
+def _watch(name: str, data_dir: Path) -> None:
+    from rich.live import Live
+
+    from services.region.table import render
+
+    clock = SystemClock()
+    try:
+        with Live(render(look(name, data_dir, clock.unix_ms())), auto_refresh=False, screen=True) as live:
+            while True:
+                time.sleep(WATCH_INTERVAL_SECONDS)
+                live.update(render(look(name, data_dir, clock.unix_ms())), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _status_code(seen: RegionStatus) -> int:
+    if not seen.running:
+        return 3
+    return 0 if seen.ready else 1
+
+
+def _hand_over(config: Path | None, data_dir: Path | None, base_port: int | None) -> None:
+    """Put what the command line said where every process of the region reads it: into the environment."""
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config.absolute())
+    if data_dir is not None:
+        os.environ["MERIDIAN_REGION_DATA_DIR"] = str(data_dir)
+    if base_port is not None:
+        for offset, name in enumerate(PORT_ORDER):
+            os.environ[f"MERIDIAN_REGION_{name.upper()}_PORT"] = str(base_port + offset)
+
+
+def _settings() -> tuple[RegionSettings, KafkaSettings]:
+    try:
+        return load_settings()
+    except (SettingsError, KafkaRuntimeError) as error:
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    print(f"meridian: {error}", file=sys.stderr)
+    raise typer.Exit(ExitCode.BAD_SETTINGS)

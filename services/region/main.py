@@ -1,0 +1,93 @@
+"""The supervisor as a process: `meridian up` becomes this one, so that nothing of the command line stays in memory."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import msgspec
+
+from infra.runtime.kafka import KafkaRuntimeError, port_is_free
+from services.common.exit_codes import ExitCode
+from services.common.region_settings import RegionSettings
+from services.common.settings import SettingsError, load
+from services.region.errors import RegionError
+from services.region.plan import KafkaSettings, RegionPlan, plan_region
+from services.region.run_file import RunRecord
+from services.region.supervision import RestartPolicy
+from services.region.supervisor import Supervisor
+
+NAME_WIDTH = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a region in the foreground; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m services.region.main")
+    parser.add_argument("--json", action="store_true", help="print one JSON object when ready, progress to stderr")
+    parser.add_argument("--then-log-to", default="", help="file that takes the output once the region is ready")
+    options = parser.parse_args(arguments)
+    try:
+        region, kafka = load_settings()
+        plan = plan_region(region, kafka)
+        refuse_taken_ports(plan)
+        output = Output(plan, as_json=options.json, then_log_to=options.then_log_to)
+        return Supervisor(plan, RestartPolicy(), output.report, output.ready).run()
+    except (SettingsError, KafkaRuntimeError) as error:
+        print(f"meridian up: {error}", file=sys.stderr)
+        return ExitCode.BAD_SETTINGS
+    except RegionError as error:
+        print(f"meridian up: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def load_settings() -> tuple[RegionSettings, KafkaSettings]:
+    """Return the settings of a region; a named Kafka's address becomes the region's. Raises SettingsError."""
+    kafka = load(KafkaSettings)
+    region = load(RegionSettings, bootstrap=kafka.bootstrap or None)
+    return msgspec.structs.replace(region, data_dir=region.data_dir.absolute()), kafka
+
+
+def refuse_taken_ports(plan: RegionPlan) -> None:
+    """Raise RegionError when somebody else listens where the region would; a running region is told apart later."""
+    if (plan.data_dir / "run.json").exists():
+        return
+    for process in plan.processes:
+        if process.port is not None and not port_is_free(process.port):
+            raise RegionError(
+                f"port {process.port}, meant for {process.name}, is taken by another process. See who it is with "
+                f"`ss -ltnp 'sport = :{process.port}'`, or choose other ports with --base-port."
+            )
+
+
+class Output:
+    """What the supervisor tells the terminal, and after a detached start its log."""
+
+    def __init__(self, plan: RegionPlan, *, as_json: bool, then_log_to: str) -> None:
+        self._plan = plan
+        self._as_json = as_json
+        self._then_log_to = then_log_to
+
+    def report(self, name: str, sentence: str) -> None:
+        """Print one sentence about one process."""
+        print(f"{name:<{NAME_WIDTH}} {sentence}", file=sys.stderr if self._as_json else sys.stdout, flush=True)
+
+    def ready(self, record: RunRecord) -> None:
+        """Say where everything listens."""
+        if self._as_json:
+            print(msgspec.json.encode(record).decode(), flush=True)
+        else:
+            print(f"\nregion {self._plan.region} is up", flush=True)
+            for name, address in self._plan.addresses.items():
+                print(f"  {name:<{NAME_WIDTH}} {address}")
+            print(f"  {'logs':<{NAME_WIDTH}} {self._plan.processes[0].log.parent}")
+            print("\n`meridian status` shows it, Ctrl-C or `meridian down` ends it.", flush=True)
+        if self._then_log_to:
+            log = os.open(self._then_log_to, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
