@@ -1,0 +1,74 @@
+"""How far each partition was acknowledged: the promise against which the log is checked.
+
+Kafka acknowledges from the page cache. After a power loss a log can end before what was acknowledged, under the same
+cluster id, and new records then take offsets that were given away already: nobody who only looks at offsets would
+ever notice. But offsets that one writer is given grow. So a delivery report at or below an offset that was
+acknowledged earlier proves that the log was cut, as does a log that ends before a recorded end. The ends are recorded
+outside the log (coordination store), at most every so often; what was acknowledged since the last record and before
+a crash of the gateway is the part that this cannot see.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.coordination.region_record import cut_partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A log ends, or continued, before what was acknowledged from it."""
+
+    log: str
+    partition: int
+    acknowledged_end: int
+    found: int
+    """The log's end, or the offset that a new record was given."""
+
+    def __str__(self) -> str:
+        lost = self.acknowledged_end - self.found
+        return (
+            f"{self.log}/{self.partition} was acknowledged up to offset {self.acknowledged_end}, but stands at "
+            f"{self.found}: at least {lost} acknowledged record(s) are gone"
+        )
+
+
+WHAT_TO_DO = (
+    "The log was cut (power loss, restored or deleted files?). Nothing more is accepted, so that nothing is built on "
+    "the gap. Put back the missing segment files of this log from a copy and start again; if there is none, keep the "
+    "data directory for the receipt and start the region's next incarnation with an empty one."
+)
+
+
+class AckedEnds:
+    """Next offset after the last acknowledged record, by partition; never goes down."""
+
+    def __init__(self, log: str, recorded: Mapping[int, int]) -> None:
+        self._log = log
+        self._ends = dict(recorded)
+        self.changed = asyncio.Event()
+        """Set while there is something that `take_changes` would return."""
+
+    def acknowledge(self, partition: int, offset: int) -> Cut | None:
+        """Take note of a delivery report; returns the cut that it proves. A cut is not taken note of."""
+        end = self._ends.get(partition, 0)
+        if offset < end:
+            return Cut(self._log, partition, end, offset)
+        self._ends[partition] = offset + 1
+        self.changed.set()
+        return None
+
+    def compare(self, found: Mapping[int, int]) -> list[Cut]:
+        """Hold the log's ends, by partition, against what was acknowledged."""
+        return [Cut(self._log, p, end, stands) for p, end, stands in cut_partitions(self._ends, found)]
+
+    def take_changes(self) -> dict[int, int] | None:
+        """All ends if any changed since the last call, else None."""
+        if not self.changed.is_set():
+            return None
+        self.changed.clear()
+        return dict(self._ends)
+
+    def give_back(self) -> None:
+        """What `take_changes` returned could not be recorded: return it again."""
+        self.changed.set()

@@ -1,0 +1,39 @@
+"""The gateway's web application: routes, probes, figures, description."""
+
+import msgspec
+from aiohttp import web
+
+from services.common.health import Health
+from services.common.metrics import add_metrics_route
+from services.common.problem import problem_middleware
+from services.gateway.core import Core
+from services.gateway.events_api import EventsApi
+from services.gateway.openapi import document
+from services.gateway.rankings_api import RankingsApi
+from services.gateway.routes import ROUTES, Door, Handler
+from services.gateway.served import ServedEvents
+
+
+def web_app(core: Core, health: Health) -> web.Application:
+    """Everything that is served over HTTP."""
+    events = EventsApi(core)
+    rankings = RankingsApi(core, ServedEvents(core))
+    handlers: dict[str, Handler] = {
+        "publish": events.publish,
+        "search": rankings.search,
+        "recommendations": rankings.recommendations,
+        "similar": rankings.similar,
+    }
+    app = web.Application(client_max_size=core.settings.body_bytes_max, middlewares=[problem_middleware])
+    door = Door(core.settings, core.metrics, core.clock)
+    for route in ROUTES:
+        app.router.add_post(route.path, door.behind(route, handlers[route.name]))
+    health.add_routes(app)
+    add_metrics_route(app, core.metrics.registry)
+    description = msgspec.json.encode(document(secured=bool(core.settings.tokens())))
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(body=description, content_type="application/json")
+
+    app.router.add_get("/openapi.json", openapi)
+    return app

@@ -1,0 +1,78 @@
+"""What all routes of a gateway share, from before the log is open until after it is closed."""
+
+from services.common.clock import Clock
+from services.common.problem import Problem
+from services.gateway.admission import Admission
+from services.gateway.answers import AnswerDesk
+from services.gateway.events_log import EventsLog
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.processor_watch import ProcessorWatch, WatchLimits
+from services.gateway.settings import GatewaySettings
+from streams.events import EventReader
+
+
+class Core:
+    """The parts of one gateway. `open` makes it serve; before, every request for data is answered 503."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        region: str,
+        reader: EventReader,
+        reply_to: str,
+        metrics: GatewayMetrics,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.region = region
+        self.reader = reader
+        self.metrics = metrics
+        self.clock = clock
+        self.admission = Admission(
+            events_max=settings.events_waiting_max,
+            bytes_max=settings.bytes_waiting_max,
+            retry_after_seconds=settings.retry_after_seconds,
+        )
+        self.watch = ProcessorWatch(WatchLimits(settings.silent_asks_max, settings.trial_interval_ms / 1000))
+        self.desk = AnswerDesk(reply_to, settings.asks_waiting_max, self.watch, metrics)
+        self.phase: str | None = "starting"
+        """Why nothing is served yet, or any more; None while the log is open."""
+        self._log: EventsLog | None = None
+        metrics.events_waiting.set_function(lambda: self.admission.events)
+        metrics.bytes_waiting.set_function(lambda: self.admission.bytes)
+        metrics.asks_in_flight.set_function(lambda: self.desk.in_flight)
+        metrics.frames_in_flight.set_function(lambda: self._log.in_flight if self._log else 0)
+
+    def open(self, log: EventsLog) -> None:
+        """Serve from now on."""
+        self._log = log
+        self.phase = None
+
+    def close(self, reason: str) -> None:
+        """Take nothing more."""
+        self.phase = reason
+        if self._log is not None:
+            self._log.stop(reason)
+
+    def log(self) -> EventsLog:
+        """The events log, if it takes events now. Raises Problem (503)."""
+        if self._log is None or self.phase is not None:
+            raise Problem(
+                503,
+                "not-serving",
+                f"the gateway is not serving: {self.phase}",
+                remedy="Send it again after Retry-After, with the same ids.",
+                retry_after_seconds=self.settings.retry_after_seconds,
+            )
+        blocker = self._log.blocker()
+        if blocker is not None:
+            raise blocker
+        return self._log
+
+    def log_blocker(self) -> str | None:
+        """For readiness: why the log takes no events, or None."""
+        try:
+            self.log()
+        except Problem as problem:
+            return problem.detail
+        return None

@@ -1,0 +1,234 @@
+"""Requests for a ranking: an ask goes out with the log, an answer comes back in time or not at all.
+
+The ask travels behind everything the same user did before, so the answer knows it. The search event is the app's
+own fact (its id, time and source) and is acknowledged before the answer is given. Whatever stands in the way (a
+stalled log, a silent processor, a full house) is said at once, with Retry-After, instead of after the deadline.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+from aiohttp import web
+
+from services.common.problem import Problem
+from services.gateway.bodies import received_body
+from services.gateway.core import Core
+from services.gateway.events_api import bad_request
+from services.gateway.events_log import EventsLog, NotKept, Waiting
+from services.gateway.served import ServedEvents, Shown
+from services.gateway.wire import (
+    Coordinates,
+    RankingAnswer,
+    RankingRequest,
+    RecommendationsRequest,
+    RungWord,
+    SearchRequest,
+    SimilarRequest,
+)
+from streams.asks import Ask, AskKind, Ranking
+from streams.cloudevents import DECODE_ERRORS, explain, is_json, rfc3339, to_ms
+from streams.errors import BadEvent
+from streams.events import Received, Search, check_time
+from streams.hashing import item_hash
+from streams.position import Position
+
+RequestT = TypeVar("RequestT", bound=RankingRequest)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was found good: what to ask, and the event that it stands for."""
+
+    ask: Ask
+    key: int
+    """Decides the partition: the user, or the item when nobody is named."""
+    event: Received | None
+    session: int
+
+
+class RankingsApi:
+    """The handlers of the three routes."""
+
+    def __init__(self, core: Core, served: ServedEvents) -> None:
+        self._core = core
+        self._served = served
+        self._search = msgspec.json.Decoder(SearchRequest)
+        self._recommendations = msgspec.json.Decoder(RecommendationsRequest)
+        self._similar = msgspec.json.Decoder(SimilarRequest)
+
+    async def search(self, request: web.Request) -> web.Response:
+        """What should this user see for this query?"""
+        said = await self._read(request, self._search)
+        return await self._rank("search", said, user=said.user)
+
+    async def recommendations(self, request: web.Request) -> web.Response:
+        """What should this user see on the home page?"""
+        said = await self._read(request, self._recommendations)
+        return await self._rank("recommendations", said, user=said.user)
+
+    async def similar(self, request: web.Request) -> web.Response:
+        """What is like this item?"""
+        said = await self._read(request, self._similar)
+        return await self._rank("similar", said, user=said.user, item=said.item)
+
+    async def _read(self, request: web.Request, decoder: "msgspec.json.Decoder[RequestT]") -> RequestT:
+        if not is_json(request.headers.get("Content-Type", "")):
+            raise Problem(415, "not-json", "the request is JSON", remedy="Send Content-Type: application/json.")
+        async with received_body(request, self._core.settings, self._core.admission) as body:
+            try:
+                return decoder.decode(body)
+            except DECODE_ERRORS as error:
+                raise bad_request(explain(error)) from None
+
+    async def _rank(self, kind: AskKind, said: RankingRequest, *, user: str | None, item: str = "") -> web.Response:
+        core, loop = self._core, asyncio.get_running_loop()
+        settings = core.settings
+        deadline_ms = min(said.deadline_ms or settings.deadline_ms, settings.deadline_ms_max)
+        deadline = loop.time() + deadline_ms / 1000
+        try:
+            asked = self._asked(kind, said, user, item, deadline_ms)
+        except BadEvent as error:
+            raise bad_request(error) from None
+        log = self._open_for_asks(loop.time())
+        events = 0 if asked.event is None else 1
+        core.admission.enter_events(events)
+        answer = core.desk.expect(asked.ask.ask_id)
+        try:
+            waiting = log.put_with_ask(asked.event, asked.ask, asked.key)
+            waiting.done.add_done_callback(lambda _: core.admission.leave_events(events))
+            ranking, where = await self._await(answer, waiting, deadline)
+        finally:
+            core.desk.forget(asked.ask.ask_id)
+        return self._answer(asked, ranking, where)
+
+    def _open_for_asks(self, now: float) -> EventsLog:
+        """The log, if an ask can be answered now. Raises Problem with the reason otherwise."""
+        core = self._core
+        log = core.log()
+        blocker = core.desk.blocker() or core.admission.blocker(1)
+        if blocker is not None:
+            raise blocker
+        reason = core.watch.asked(now)
+        if reason is not None:
+            raise _unavailable("processor-unavailable", reason)
+        return log
+
+    def _asked(self, kind: AskKind, said: RankingRequest, user: str | None, item: str, deadline_ms: int) -> Asked:
+        core = self._core
+        now_ms = core.clock.unix_ms()
+        at_ms = now_ms if said.at is None else to_ms(said.at)
+        check_time("at", at_ms, now_ms)
+        ask_id = core.desk.new_id()
+        event = self._search_event(said, ask_id, at_ms, now_ms) if isinstance(said, SearchRequest) else None
+        pseudonym = 0 if user is None else core.reader.user(user)
+        session = 0
+        if event is not None:
+            session = event.row.session
+        elif pseudonym:
+            session = core.reader.session(pseudonym, said.session or "", at_ms)
+        ask = Ask(
+            ask_id=ask_id,
+            reply_to=core.desk.reply_to,
+            kind=kind,
+            deadline_unix_ms=now_ms + deadline_ms,
+            at_ms=at_ms,
+            user=pseudonym,
+            query=event.row.query if event is not None else "",
+            item=item,
+            size=said.size,
+            filter=said.filter,
+            exclude=said.exclude,
+            in_stock=said.in_stock,
+            context=said.context,
+            candidates=said.candidates if isinstance(said, SearchRequest) else None,
+            after=[self._position(number, token) for number, token in enumerate(said.after)],
+        )
+        return Asked(ask, pseudonym or item_hash(item), event, session)
+
+    def _search_event(self, said: SearchRequest, ask_id: str, at_ms: int, now_ms: int) -> Received:
+        if said.id is not None and said.time is None and said.at is None:
+            raise BadEvent(
+                "time",
+                "is required beside id: without it a second try would be another event",
+                "Send the time of the search, the same at every try.",
+            )
+        time_ms = at_ms if said.time is None else to_ms(said.time)
+        check_time("time", time_ms, now_ms)
+        search = Search(user=said.user, query=said.query, session=said.session)
+        return self._core.reader.search(search, source=said.source, event_id=said.id or ask_id, time_ms=time_ms)
+
+    def _position(self, number: int, token: Coordinates) -> Position:
+        log = self._core.log()
+        if token.log != log.name:
+            raise BadEvent(
+                f"after[{number}].log", f"{token.log!r} is not a log of this region", "Send coordinates as they came."
+            )
+        if token.partition >= log.partitions:
+            raise BadEvent(
+                f"after[{number}].partition", f"the log has {log.partitions}", "Send coordinates as they came."
+            )
+        return Position(token.log, token.partition, token.offset)
+
+    async def _await(
+        self, answer: asyncio.Future[Ranking], waiting: Waiting, deadline: float
+    ) -> tuple[Ranking, Coordinates]:
+        """The answer, after the log has acknowledged the request."""
+        if not await _in_time(waiting.done, deadline):
+            raise self._expired(waiting)
+        outcome = waiting.outcomes[0]
+        if isinstance(outcome, NotKept):
+            raise _unavailable("outcome-unknown", f"the log did not acknowledge the request ({outcome.cause})")
+        if not await _in_time(answer, deadline):
+            raise self._expired(waiting)
+        return answer.result(), outcome
+
+    def _expired(self, waiting: Waiting) -> Problem:
+        core, now = self._core, asyncio.get_running_loop().time()
+        core.metrics.asks_expired.inc()
+        if not waiting.done.done():
+            return _unavailable("log-slow", "the log did not acknowledge the request before its deadline")
+        core.watch.expired(now)
+        silent = core.watch.blocker(now)
+        return _unavailable("no-answer-in-time", silent or "the processor did not answer before the deadline")
+
+    def _answer(self, asked: Asked, ranking: Ranking, where: Coordinates) -> web.Response:
+        core, ask = self._core, asked.ask
+        body = _encode(
+            RankingAnswer(
+                ranking_id=ranking.ranking_id,
+                items=ranking.items,
+                scores=ranking.scores,
+                rung=cast("RungWord", ranking.rung),
+                model_version=ranking.model_version,
+                region=ranking.region,
+                epoch=ranking.epoch,
+                feature_age_ms=ranking.feature_age_ms,
+                at=rfc3339(ask.at_ms),
+                event=where if asked.event is not None else None,
+                after_reached=ranking.after_reached,
+                reason=ranking.reason,
+            )
+        )
+        response = web.Response(body=body, content_type="application/json")
+        core.desk.check(ranking, core.clock.unix_ms())
+        core.metrics.rungs.labels(ranking.rung).inc()
+        # Not before this handler has returned: what was shown is written down without delaying it.
+        asyncio.get_running_loop().call_soon(self._served.write, Shown(ask, asked.key, asked.session, ranking))
+        return response
+
+
+async def _in_time(future: "asyncio.Future[Any]", deadline: float) -> bool:
+    """Whether it is done before the deadline. Unlike a time-out, this does not cancel it."""
+    left_seconds = deadline - asyncio.get_running_loop().time()
+    if not future.done() and left_seconds > 0:
+        await asyncio.wait((future,), timeout=left_seconds)
+    return future.done()
+
+
+def _unavailable(kind: str, detail: str) -> Problem:
+    return Problem(
+        503, kind, detail, remedy="Ask again after Retry-After, with the same id and time.", retry_after_seconds=1.0
+    )

@@ -1,0 +1,127 @@
+"""The routes of the public API: what is served, and from the same table what `/openapi.json` says is served."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from services.common.clock import Clock
+from services.common.problem import Problem
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.settings import GatewaySettings
+from services.gateway.wire import (
+    EventsAnswer,
+    EventsProblem,
+    ProblemDocument,
+    RankingAnswer,
+    RecommendationsRequest,
+    SearchRequest,
+    SimilarRequest,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation as it is described. `answers` maps a status to a sentence and the type of the body."""
+
+    path: str
+    name: str
+    summary: str
+    answers: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    takes: Any = None
+    """The type of a JSON request; None for CloudEvents, which are described by hand."""
+
+
+_REFUSALS: Final[dict[int, tuple[str, Any]]] = {
+    400: ("What the request says is wrong; `field` and `remedy` say what and what next.", ProblemDocument),
+    408: ("The body did not arrive in time.", ProblemDocument),
+    413: ("The body is too large.", ProblemDocument),
+    415: ("The body has a type that is not taken here.", ProblemDocument),
+    429: ("Too much is under way: come back after Retry-After. Nothing was kept.", ProblemDocument),
+    503: ("No answer now: come back after Retry-After.", ProblemDocument),
+}
+UNAUTHORIZED: Final = (401, ("A bearer token is required, and this one is none.", ProblemDocument))
+
+ROUTES: Final = (
+    Route(
+        "/v1/events",
+        "publish",
+        "Publish one event or a batch, as CloudEvents.",
+        {
+            200: ("All were accepted: they are in the log for good.", EventsAnswer),
+            207: ("Some were accepted; each result says what became of it.", EventsAnswer),
+            **_REFUSALS,
+            400: ("None was accepted.", EventsProblem),
+            503: ("None is known to be kept. Send them again with the same ids: they count once.", EventsProblem),
+        },
+    ),
+    Route(
+        "/v1/search",
+        "search",
+        "What should this user see for this query? Writes the search event itself.",
+        {200: ("The ranking.", RankingAnswer), **_REFUSALS},
+        SearchRequest,
+    ),
+    Route(
+        "/v1/recommendations",
+        "recommendations",
+        "What should this user see on the home page?",
+        {200: ("The ranking.", RankingAnswer), **_REFUSALS},
+        RecommendationsRequest,
+    ),
+    Route(
+        "/v1/similar",
+        "similar",
+        "What is like this item?",
+        {200: ("The ranking.", RankingAnswer), **_REFUSALS},
+        SimilarRequest,
+    ),
+)
+PLAIN_ROUTES: Final = {
+    "/livez": "The process runs.",
+    "/readyz": "Everything that is needed works; `?verbose` lists the checks.",
+    "/metrics": "Figures for Prometheus.",
+    "/openapi.json": "This description.",
+}
+
+
+class Door:
+    """What stands before every handler: the token check, and after it the count of what was answered."""
+
+    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics, clock: Clock) -> None:
+        self._tokens = tuple(token.encode() for token in settings.tokens())
+        self._metrics = metrics
+        self._clock = clock
+
+    def behind(self, route: Route, handler: Handler) -> Handler:
+        """The handler as it is served."""
+        seconds = self._metrics.request_seconds.labels(route.name)
+        requests, refused = self._metrics.requests, self._metrics.refused
+
+        async def answer(request: web.Request) -> web.Response:
+            began = self._clock.monotonic()
+            try:
+                self._check_token(request)
+                response = await handler(request)
+            except Problem as problem:
+                refused.labels(problem.kind).inc()
+                response = problem.response()
+            seconds.observe(self._clock.monotonic() - began)
+            requests.labels(route.name, str(response.status)).inc()
+            return response
+
+        return answer
+
+    def _check_token(self, request: web.Request) -> None:
+        if not self._tokens:
+            return
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        found = given.strip().encode("utf-8", "surrogateescape")
+        # Every token is compared, each in constant time: the time taken says nothing about which one was nearly right.
+        matches = [hmac.compare_digest(found, token) for token in self._tokens]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Problem(401, "unauthorized", "a bearer token is required", remedy="Send Authorization: Bearer TOKEN.")

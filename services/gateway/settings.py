@@ -1,0 +1,102 @@
+"""What can be set about a gateway, and every bound that it keeps."""
+
+import ipaddress
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from services.common.region_settings import LOOPBACK
+from services.common.settings import Secret, ServiceSettings
+from services.gateway.packer import FrameLimits
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+TOKEN_LENGTH_MIN = 16
+
+
+class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One gateway of a region."""
+
+    TABLE: ClassVar[str] = "gateway"
+
+    host: str = LOOPBACK
+    api_tokens: Secret = Secret("")
+    """Accepted bearer tokens, separated by commas. Without any, only a loopback host is accepted."""
+
+    body_bytes_max: Positive = 8 << 20
+    body_seconds: PositiveSeconds = 30.0
+    """How long a body may take to arrive."""
+    batch_events_max: Positive = 10_000
+    events_waiting_max: Positive = 100_000
+    """Events between arrival and acknowledgement; beyond it the answer is 429."""
+    bytes_waiting_max: Positive = 64 << 20
+    """Bytes of requests that are being served; beyond it the answer is 429."""
+    retry_after_seconds: PositiveSeconds = 1.0
+
+    frame_events_target: Positive = FrameLimits().events_target
+    frame_events_max: Positive = FrameLimits().events_max
+    frame_bytes_max: Positive = FrameLimits().bytes_max
+    frame_age_ms: PositiveSeconds = FrameLimits().age_seconds * 1000
+    frames_in_flight_max: Positive = FrameLimits().in_flight_max
+
+    delivery_timeout_ms: Positive = 6_000
+    """After so long without an acknowledgement, the outcome of a record counts as unknown."""
+    stall_seconds: PositiveSeconds = 2.0
+    """After so long without an acknowledgement, nothing more is taken: 503."""
+    ends_interval_seconds: PositiveSeconds = 0.2
+    """Acknowledged ends are recorded at most this often."""
+    broker_timeout_seconds: PositiveSeconds = 5.0
+    shutdown_seconds: PositiveSeconds = 5.0
+
+    deadline_ms: Positive = 500
+    """How long a ranking may take when the request says nothing else."""
+    deadline_ms_max: Positive = 10_000
+    """Longer deadlines are shortened to this."""
+    asks_waiting_max: Positive = 256
+    silent_asks_max: Positive = 3
+    """After so many asks in a row without an answer, further ones are refused at once, but for trials."""
+    trial_interval_ms: Positive = 250
+    processor_poll_ms: Positive = 500
+    """How often the processor's readiness is looked at; five times as often while it is not ready."""
+
+    def check(self) -> str | None:
+        """Refuse bounds that contradict each other, and an open door without a lock."""
+        tokens = self.tokens()
+        if any(len(token) < TOKEN_LENGTH_MIN for token in tokens):
+            return f"api_tokens: each must have at least {TOKEN_LENGTH_MIN} characters"
+        if not tokens and not is_loopback(self.host):
+            return (
+                f"host {self.host} is reachable from outside, but no api_tokens are set. Set "
+                f"MERIDIAN_GATEWAY_API_TOKENS (or ..._FILE), or listen on {LOOPBACK}"
+            )
+        if self.batch_events_max > self.events_waiting_max:
+            return "batch_events_max must not exceed events_waiting_max, or the largest batches never get in"
+        if self.body_bytes_max > self.bytes_waiting_max:
+            return "body_bytes_max must not exceed bytes_waiting_max, or the largest requests never get in"
+        try:
+            self.frame_limits()
+        except ValueError as error:
+            return f"frame limits: {error}"
+        return None
+
+    def tokens(self) -> tuple[str, ...]:
+        """The accepted tokens."""
+        return tuple(token.strip() for token in self.api_tokens.reveal().split(",") if token.strip())
+
+    def frame_limits(self) -> FrameLimits:
+        """The bounds of a frame. Raises ValueError."""
+        return FrameLimits(
+            events_target=self.frame_events_target,
+            events_max=self.frame_events_max,
+            bytes_max=self.frame_bytes_max,
+            age_seconds=self.frame_age_ms / 1000,
+            in_flight_max=self.frames_in_flight_max,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
