@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def up(  # noqa: PLR0917
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the region is ready.")] = False,
+    timeout_seconds: Annotated[float, typer.Option("--timeout", help="With --detach: seconds to wait for it.")] = 180.0,
     json: Annotated[bool, typer.Option("--json", help="Print what listens where as one JSON object.")] = False,
     print_config: Annotated[bool, typer.Option(help="Print the settings (secrets masked) and end.")] = False,
 ) -> None:
@@ -57,16 +59,35 @@ def up(  # noqa: PLR0917
         os.execv(sys.executable, command)  # noqa: S606 - becomes the supervisor
     region.log_dir.mkdir(parents=True, exist_ok=True)
     command += ["--then-log-to", str(region.log_dir / "supervisor.log")]
-    with subprocess.Popen(  # noqa: S603 - the supervisor, detached
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, text=True
-    ) as supervisor:
-        assert supervisor.stdout is not None
-        for line in supervisor.stdout:
-            print(line, end="", flush=True)
-        record = run_file.read(region.data_dir)
-        if record is not None and record.ready and record.supervisor.pid == supervisor.pid:
-            os._exit(0)  # the region lives on: nothing of it may be waited for
-    raise typer.Exit(supervisor.returncode)
+    raise typer.Exit(_start_detached(command, region.data_dir, timeout_seconds))
+
+
+def _start_detached(command: list[str], data_dir: Path, timeout_seconds: float) -> int:
+    """Start the supervisor on its own, show what it says until the region is ready, and return the exit code."""
+    supervisor = subprocess.Popen(  # noqa: S603 - the supervisor
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert supervisor.stdout is not None
+    deadline = time.monotonic() + timeout_seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([supervisor.stdout], [], [], left)[0]:
+            continue
+        said = os.read(supervisor.stdout.fileno(), 1 << 16)
+        if not said:
+            break
+        sys.stdout.buffer.write(said)
+        sys.stdout.flush()
+    seen = look("", data_dir, SystemClock().unix_ms())
+    if supervisor.poll() is None and seen.running:
+        # Reaping it is nobody's business any more: the region lives on.
+        supervisor.returncode = 0
+        if left > 0:
+            return ExitCode.OK
+        print(
+            f"meridian up: not ready after {timeout_seconds:g} s: {seen.summary}. It goes on trying.", file=sys.stderr
+        )
+        return 1
+    return supervisor.wait()
 
 
 def down(

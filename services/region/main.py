@@ -70,7 +70,13 @@ class Output:
 
     def report(self, name: str, sentence: str) -> None:
         """Print one sentence about one process."""
-        print(f"{name:<{NAME_WIDTH}} {sentence}", file=sys.stderr if self._as_json else sys.stdout, flush=True)
+        line = f"{name:<{NAME_WIDTH}} {sentence}"
+        try:
+            print(line, file=sys.stderr if self._as_json else sys.stdout, flush=True)
+        except OSError:
+            # Nobody reads any more (a detached start that took too long, a closed terminal): the region must not care.
+            self._to_log()
+            print(line, flush=True)
 
     def ready(self, record: RunRecord) -> None:
         """Say where everything listens."""
@@ -83,10 +89,13 @@ class Output:
             print(f"  {'logs':<{NAME_WIDTH}} {self._plan.processes[0].log.parent}")
             print("\n`meridian status` shows it, Ctrl-C or `meridian down` ends it.", flush=True)
         if self._then_log_to:
-            log = os.open(self._then_log_to, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.close(log)
+            self._to_log()
+
+    def _to_log(self) -> None:
+        log = os.open(self._then_log_to or os.devnull, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
 
 
 if __name__ == "__main__":

@@ -85,9 +85,7 @@ async def read_or_make_key(region: RegionSettings, store: KeyValueStore) -> byte
             os.fsync(file.fileno())
         return key
     except (OSError, ValueError) as error:
-        raise RegionError(
-            f"{path} is not {2 * KEY_BYTES} hex digits: {error}. Put the right file back."
-        ) from None
+        raise RegionError(f"{path} is not {2 * KEY_BYTES} hex digits: {error}. Put the right file back.") from None
     if len(key) != KEY_BYTES:
         raise RegionError(f"{path} holds {len(key)} bytes, a pseudonym key has {KEY_BYTES}. Put the right file back.")
     return key

@@ -6,7 +6,8 @@ The shell (`supervisor.py`) reports what happened to a process (`started`, `beca
 * A process starts when everything it needs is ready, and ends before what it needs ends.
 * A process that dies is restarted: the first time at once, because a crash is mostly about the moment; then with a
   pause that doubles up to a bound, because a second crash is mostly about the state. Having been ready for a while
-  clears the count. Exit codes 64 to 68 mean that a restart cannot help; it stays down with its reason, the rest stays up.
+  clears the count. Exit codes 64 to 68 mean that a restart cannot help; it stays down
+  with its reason, the rest stays up.
 * A *step* (a process that ends by itself when its work is done) counts as ready when it ended with 0, and is due again
   whenever something that it needs was restarted: a broker that comes back may have come back with less.
 """
@@ -113,7 +114,7 @@ def stopping(state: ProcessState, why: str, now: float, policy: RestartPolicy) -
 
 
 def exited(state: ProcessState, exit_code: int, reason: str, now: float, policy: RestartPolicy) -> ProcessState:
-    """Return the state after the process ended with `exit_code` (negative: by that signal); `reason` is its last line."""
+    """Return the state after the process ended with `exit_code` (negative: a signal) and `reason`, its last line."""
     ended = replace(state, exit_code=exit_code, reason=reason, ready_at=None, kill_at=0.0)
     if state.phase is Phase.STOPPING:
         return replace(ended, phase=Phase.STOPPED, reason=state.reason, failures_in_a_row=0)
@@ -152,7 +153,7 @@ def decide(states: States, now: float, *, ending: bool = False) -> list[Action]:
         return actions + [
             Action(Verb.TERMINATE, state.name, "the region ends")
             for state in states.values()
-            if state.phase in (Phase.STARTING, Phase.READY) and not _needed_by_a_living_one(state.name, states.values())
+            if state.phase in (Phase.STARTING, Phase.READY) and not _needed_by_a_living_one(state.name, states)
         ]
     for state in states.values():
         refused = _refused_need(state, states)
@@ -199,5 +200,7 @@ def _refused_need(state: ProcessState, states: States) -> ProcessState | None:
     return next((states[need] for need in state.needs if states[need].phase is Phase.REFUSED), None)
 
 
-def _needed_by_a_living_one(name: str, states: Iterable[ProcessState]) -> bool:
-    return any(state.alive and name in state.needs for state in states)
+def _needed_by_a_living_one(name: str, states: States) -> bool:
+    """Say whether something alive needs `name`, directly or through a step that is over."""
+    dependents = [state for state in states.values() if name in state.needs]
+    return any(state.alive or _needed_by_a_living_one(state.name, states) for state in dependents)

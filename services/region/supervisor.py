@@ -48,6 +48,7 @@ from services.region.supervision import (
 
 PROBE_INTERVAL_SECONDS = 0.15
 LOG_BYTES_MAX = 64 << 20
+REPEATS_REPORTED_MAX = 3
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Report = Callable[[str, str], None]
@@ -172,7 +173,7 @@ class Supervisor:
         self._children[plan.name] = Child(process, run_file.identify(process.pid), self._clock.unix_ms())
         self._states[plan.name] = started(state)
         self._states.update(due_again(self._states, plan.name))
-        if state.exit_code is None or not state.is_step:
+        if state.failures_in_a_row <= REPEATS_REPORTED_MAX and (state.exit_code is None or not state.is_step):
             self._report(plan.name, "starts" if state.exit_code is None else "starts again")
 
     def _reap(self) -> None:
@@ -190,8 +191,21 @@ class Supervisor:
             elif after.phase is Phase.REFUSED:
                 self._report(name, f"stays down (exit code {code}): {words}")
             elif after.phase is Phase.BACKOFF:
-                how = f"signal {-code}" if code < 0 else f"exit code {code}"
-                self._report(name, f"ended by itself ({how}){': ' + words if words else ''}")
+                self._report_crash(before, after)
+
+    def _report_crash(self, before: ProcessState, after: ProcessState) -> None:
+        """Say why a process ended, once for each reason: a crash loop must not drown the rest."""
+        code = after.exit_code or 0
+        if (
+            before.exit_code == code
+            and before.reason == after.reason
+            and after.failures_in_a_row > REPEATS_REPORTED_MAX
+        ):
+            return
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        self._report(after.name, f"ended by itself ({how}){': ' + after.reason if after.reason else ''}")
+        if after.failures_in_a_row == REPEATS_REPORTED_MAX:
+            self._report(after.name, "keeps failing; it is tried again, and only news is reported from now on")
 
     def _step_done(self, name: str) -> None:
         """Start anew what runs on an older outcome of this step."""
@@ -231,8 +245,8 @@ class Supervisor:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RegionError(
-                    f"region {self._plan.region} runs already. Look with `meridian status`, end it with `meridian down`, "
-                    "or run another with another --data-dir and --base-port."
+                    f"region {self._plan.region} runs already. Look with `meridian status`, end it with `meridian "
+                    "down`, or run another with another --data-dir and --base-port."
                 ) from None
             end_leftovers(self._plan.data_dir)
             yield
