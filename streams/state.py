@@ -134,13 +134,13 @@ class Unit:
         worst = history_max + 2
         fill = self.fill
         if int(fill[N_IDENTITIES]) + ahead >= len(self.identities) * 2 // 3:
-            grown = np.zeros(_slots_for(int(fill[N_IDENTITIES]) + ahead), np.uint64)
+            grown = np.zeros(slots_for(int(fill[N_IDENTITIES]) + ahead), np.uint64)
             tables.regrow_identities(self.identities, grown)
             self.identities = grown
         self._room_for_counters(2 * ahead + worst)
         self.room_for_answers(ahead)
         if int(fill[N_USERS]) + ahead >= len(self.user_keys) * 2 // 3:
-            size = _slots_for(int(fill[N_USERS]) + ahead)
+            size = slots_for(int(fill[N_USERS]) + ahead)
             keys, heads = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
             tables.regrow_users(self.user_keys, self.user_heads, keys, heads)
             self.user_keys, self.user_heads = keys, heads
@@ -152,7 +152,7 @@ class Unit:
         """Grow the table of counts by ranking, should it not be able to take `ahead` more."""
         count = int(self.fill[N_ANSWERS])
         if count + ahead >= min(len(self.answer_slots) * 2 // 3, len(self.answer_entries)):
-            slots = np.zeros(_slots_for(count + ahead), np.uint64)
+            slots = np.zeros(slots_for(count + ahead), np.uint64)
             tables.regrow_slots(self.answer_slots, slots)
             self.answer_slots = slots
             self.answer_entries = _longer(self.answer_entries, count, ahead)
@@ -164,7 +164,7 @@ class Unit:
         live = count - int(self.fill[N_ZERO_COUNTERS])
         if live * 4 < count * 3:
             # A quarter counts zero (retracted pairs): leave those behind instead of growing around them.
-            slots = np.zeros(_slots_for(live + ahead), np.uint64)
+            slots = np.zeros(slots_for(live + ahead), np.uint64)
             entries = np.empty(((live + ahead) * 5 // 4 + 16, 3), np.uint64)
             self.fill[N_COUNTERS] = tables.refill_counters(self.entries, count, entries, slots)
             self.fill[N_ZERO_COUNTERS] = 0
@@ -173,7 +173,7 @@ class Unit:
         if count + ahead >= len(self.entries):
             self.entries = _longer(self.entries, count, ahead)
         if count + ahead >= len(self.slots) * 2 // 3:
-            slots = np.zeros(_slots_for(count + ahead), np.uint64)
+            slots = np.zeros(slots_for(count + ahead), np.uint64)
             tables.regrow_slots(self.slots, slots)
             self.slots = slots
 
@@ -201,7 +201,7 @@ class Unit:
         return sum(int(array.nbytes) for array in arrays)
 
 
-def _slots_for(count: int) -> int:
+def slots_for(count: int) -> int:
     """A power of two of slots that `count` fill by at most two thirds, with room to double."""
     size = 64
     while size * 2 // 3 <= count + 1:
