@@ -5,9 +5,9 @@ over all of them. Arrow rather than a codec of our own, because any Arrow reader
 without being copied, and repeated strings are stored once a frame.
 
 Decoding checks everything that the fold's kernels rely on (they run without bounds checks): the exact schema, no
-nulls, dictionary indices in range, known kinds, one batch, the promised count. What fails such a check is malformed as a
-pure function of its bytes (`FrameCorrupt`: dead log). A version that this reader does not know is another matter: the
-reader must stop (`UnknownFrameVersion`), because a rolling upgrade must not lose events from the state.
+nulls, dictionary indices in range, known kinds, one batch, the promised count. What fails such a check is malformed
+as a pure function of its bytes (`FrameCorrupt`: dead log). A version that this reader does not know is another matter:
+the reader must stop (`UnknownFrameVersion`), because a rolling upgrade must not lose events from the state.
 """
 
 import itertools

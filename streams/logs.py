@@ -59,7 +59,7 @@ def record_checksum(value: bytes) -> int:
 
 
 def producer_settings(bootstrap: str) -> dict[str, str | int | float | bool]:
-    """librdkafka settings under which an acknowledged record survives a killed broker, once and in order."""
+    """Settings for librdkafka under which an acknowledged record survives a killed broker, once and in order."""
     return {
         "bootstrap.servers": bootstrap,
         "enable.idempotence": True,
@@ -74,7 +74,7 @@ def producer_settings(bootstrap: str) -> dict[str, str | int | float | bool]:
 
 
 def consumer_settings(bootstrap: str, group: str) -> dict[str, str | int | float | bool]:
-    """librdkafka settings of a reader that keeps its own position and must never skip silently."""
+    """Settings for librdkafka of a reader that keeps its own position and must never skip silently."""
     return {
         "bootstrap.servers": bootstrap,
         "group.id": group,

@@ -86,8 +86,8 @@ async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
     record = await _update(store, _FINGERPRINT_KEY, str, lambda before: before or fingerprint)
     if record != fingerprint:
         raise KeyMismatch(
-            f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With another "
-            "key every user would become a stranger: put the key file back (a backup, or a copy from another region)."
+            f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With "
+            "another key every user would become a stranger: put the key file back (a backup, or a copy from another region)."
         )
 
 
@@ -165,4 +165,6 @@ def _decode(key: str, raw: bytes, shape: type[_T]) -> _T:
     try:
         return msgspec.json.decode(raw, type=shape)
     except msgspec.DecodeError as error:
-        raise StoreDamaged(f"{key} does not hold what it should ({error}); a newer release may have written it") from error
+        raise StoreDamaged(
+            f"{key} does not hold what it should ({error}); a newer release may have written it"
+        ) from error

@@ -71,7 +71,9 @@ def test_an_answer_survives_the_rankings_log() -> None:
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**32 - 1),
 )
-def test_a_ranking_id_says_where_a_click_on_it_counts(served_ms: int, arm: int, rung: Rung, tag: int, unique: int) -> None:
+def test_a_ranking_id_says_where_a_click_on_it_counts(
+    served_ms: int, arm: int, rung: Rung, tag: int, unique: int
+) -> None:
     """Served time, arm, rung and model tag come back out of the 16 bytes."""
     made = RankingId(served_ms, arm, int(rung), tag, unique)
     assert RankingId.from_bytes(made.to_bytes()) == made

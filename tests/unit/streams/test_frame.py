@@ -50,7 +50,9 @@ def test_every_event_comes_back_as_it_went_in(rows: list[EventRow]) -> None:
     assert [columns.row(j) for j in range(columns.count)] == rows
 
 
-@given(ROWS.filter(bool), st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0))
+@given(
+    ROWS.filter(bool), st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0)
+)
 def test_damaged_bytes_are_corrupt_or_still_readable(
     rows: list[EventRow], changes: list[tuple[int, int]], cut: int
 ) -> None:
@@ -85,9 +87,7 @@ def test_an_unknown_version_stops_the_reader_instead_of_being_called_corrupt() -
         (encode_frame([ROW]), [(HEADER_VERSION, b"1"), (HEADER_EVENTS, b"2")], "holds 1 events"),
     ],
 )
-def test_malformed_records_say_what_is_wrong(
-    value: bytes | None, headers: list[tuple[str, bytes]], says: str
-) -> None:
+def test_malformed_records_say_what_is_wrong(value: bytes | None, headers: list[tuple[str, bytes]], says: str) -> None:
     """Each way of being malformed has its own sentence, because it ends up in the dead log."""
     with pytest.raises(FrameCorrupt, match=says):
         decode_frame(value, headers)

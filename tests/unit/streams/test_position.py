@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from streams.position import Frontier, Position, Verdict, judge
 
 
-@pytest.mark.parametrize(
-    ("offset", "verdict"), [(6, Verdict.DUPLICATE), (7, Verdict.ACCEPTED), (8, Verdict.GAP)]
-)
+@pytest.mark.parametrize(("offset", "verdict"), [(6, Verdict.DUPLICATE), (7, Verdict.ACCEPTED), (8, Verdict.GAP)])
 def test_the_reader_rule(offset: int, verdict: Verdict) -> None:
     """Below the frontier is a duplicate, at it is taken, above it something is missing."""
     assert judge(7, offset) is verdict
