@@ -4,7 +4,7 @@ Requests wait in one first-in-first-out line per key (model, version, candidate 
 There is one engine, so a batch is decided when it is free. Four things make a line due:
 
 * `idle`   its oldest request came while the engine was free: waiting would win nothing, so it runs at once;
-* `size`   a full batch stands in it;
+* `size`   a full batch stands in it (a pace says how many rows that is: on a CPU more of them may win nothing);
 * `delay`  its oldest request has waited `delay_seconds` (it came during a run, and others may be just behind it);
 * `slack`  its earliest deadline is only one run (as long as the last ones took) and a margin away.
 
@@ -46,10 +46,17 @@ class Refusal(StrEnum):
 class BatchLimits:
     """The bounds. `slack_margin_seconds` is what it takes to get the answer out after the run."""
 
-    rows_max: int = 32
     delay_seconds: float = 0.001
     queue_rows_max: int = 512
     slack_margin_seconds: float = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What is known of a key's runs: how many rows are worth sharing one, and how long one takes."""
+
+    rows_max: int
+    run_seconds: float
 
 
 @dataclass(slots=True, eq=False)
@@ -123,12 +130,12 @@ class BatchQueue(Generic[Work]):
         return True
 
     def decide(
-        self, now_seconds: float, idle_since_seconds: float | None, run_seconds: Callable[[Key], float]
+        self, now_seconds: float, idle_since_seconds: float | None, pace_of: Callable[[Key], Pace]
     ) -> Decision[Work]:
         """Drop what has expired and pick the due line whose oldest request came first.
 
         `idle_since_seconds` is when the engine became free, None while it runs (then only expiry is looked at).
-        `run_seconds(key)` is how long a run of that key is expected to take.
+        `pace_of(key)` says what a run of that key may hold and is expected to take.
         """
         expired = self._expire(now_seconds)
         if idle_since_seconds is None:
@@ -136,12 +143,12 @@ class BatchQueue(Generic[Work]):
         due: tuple[float, Key, Flush] | None = None
         wake = float("inf")
         for key, line in self._lines.items():
-            flush, due_at = self._due(line, now_seconds, idle_since_seconds, run_seconds(key))
+            flush, due_at = self._due(line, now_seconds, idle_since_seconds, pace_of(key))
             if flush is None:
                 wake = min(wake, due_at)
             elif due is None or line[0].arrived_seconds < due[0]:
                 due = (line[0].arrived_seconds, key, flush)
-        batch = None if due is None else self._take(due[1], due[2])
+        batch = None if due is None else self._take(due[1], due[2], pace_of(due[1]).rows_max)
         return Decision(batch, expired, min(wake, self._earliest_deadline()))
 
     def check(self) -> str | None:
@@ -155,11 +162,9 @@ class BatchQueue(Generic[Work]):
             return "an empty line was kept"
         return None
 
-    def _due(
-        self, line: deque[Ticket[Work]], now: float, idle_since: float, run_seconds: float
-    ) -> tuple[Flush | None, float]:
+    def _due(self, line: deque[Ticket[Work]], now: float, idle_since: float, pace: Pace) -> tuple[Flush | None, float]:
         oldest = line[0]
-        if sum(ticket.rows for ticket in line) >= self.limits.rows_max:
+        if sum(ticket.rows for ticket in line) >= pace.rows_max:
             return Flush.SIZE, now
         if oldest.arrived_seconds >= idle_since:
             return Flush.IDLE, now
@@ -167,18 +172,18 @@ class BatchQueue(Generic[Work]):
         if now >= delay_over:
             return Flush.DELAY, now
         earliest = min(ticket.deadline_seconds for ticket in line)
-        slack_over = earliest - run_seconds - self.limits.slack_margin_seconds
+        slack_over = earliest - pace.run_seconds - self.limits.slack_margin_seconds
         if now >= slack_over:
             return Flush.SLACK, now
         return None, min(delay_over, slack_over)
 
-    def _take(self, key: Key, flush: Flush) -> Batch[Work]:
+    def _take(self, key: Key, flush: Flush, rows_max: int) -> Batch[Work]:
         line = self._lines[key]
         taken = [
             line.popleft()
         ]  # one request alone may have as many rows as a batch, never more: the server refuses it
         rows = taken[0].rows
-        while line and rows + line[0].rows <= self.limits.rows_max:
+        while line and rows + line[0].rows <= rows_max:
             rows += line[0].rows
             taken.append(line.popleft())
         self._rows -= rows

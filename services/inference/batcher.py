@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from services.inference.batch_queue import Batch, BatchLimits, BatchQueue, Key, Refusal, Ticket
+from services.inference.batch_queue import Batch, BatchLimits, BatchQueue, Key, Pace, Refusal, Ticket
 from services.inference.engine import BatchItem
 from services.inference.errors import DeadlineExpired, InferenceError, ModelRunFailed, QueueFull
 from services.inference.metrics import InferenceMetrics
@@ -23,6 +23,7 @@ from services.inference.signature import bucket_of
 
 Array = NDArray[Any]
 Answer = dict[str, Array]
+_UNKNOWN_PACE = Pace(1, 0.0)
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Batcher:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._idle_since: float | None = now_seconds()
         self._running_since: float | None = None
-        self._run_seconds: dict[Key, float] = {}
+        self._paces: dict[Key, Pace] = {}
         self._step_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         metrics.queue_rows_max.set(limits.queue_rows_max)
@@ -71,6 +72,7 @@ class Batcher:
         arrived = self._now()
         candidates = bucket_of(item.shape.candidates, served.buckets.candidates) if item.shape.candidates else 0
         key = (served.model, served.serial, candidates or 0)
+        self._paces.setdefault(key, served.paces[key[2]])
         ticket = Ticket(key, item.shape.rows, arrived, deadline_seconds, job)
         self._refuse(self._queue.offer(ticket, arrived))
         self._metrics.queue_rows.set(self._queue.rows_waiting)
@@ -84,6 +86,11 @@ class Batcher:
             raise
         finally:
             served.leave()
+
+    def forget(self, served: ServedVersion) -> None:
+        """Drop what was learnt about the runs of a version that has been drained."""
+        for key in [key for key in self._paces if key[:2] == (served.model, served.serial)]:
+            del self._paces[key]
 
     def stuck_seconds(self) -> float:
         """How long the present run has been going on; 0 when the engine is free."""
@@ -115,7 +122,7 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         now = self._now()
-        decision = self._queue.decide(now, self._idle_since, self._expected_run)
+        decision = self._queue.decide(now, self._idle_since, self._pace_of)
         for ticket in decision.expired:
             self._metrics.drops.labels("expired_in_queue").inc()
             waited = now - ticket.arrived_seconds
@@ -129,8 +136,9 @@ class Batcher:
         if decision.wake_seconds != float("inf"):
             self._timer = asyncio.get_running_loop().call_later(max(0.0, decision.wake_seconds - now), self._arm)
 
-    def _expected_run(self, key: Key) -> float:
-        return self._run_seconds.get(key, 0.0)
+    def _pace_of(self, key: Key) -> Pace:
+        """A version that did not drain in time may still have requests here after it was forgotten."""
+        return self._paces.get(key, _UNKNOWN_PACE)
 
     def _start(self, batch: Batch[Job], now: float) -> None:
         self._idle_since = None
@@ -145,8 +153,7 @@ class Batcher:
         started = self._now()
         served = batch.tickets[0].work.served
         items = [ticket.work.item for ticket in batch.tickets]
-        rows_bucket = bucket_of(batch.rows, served.buckets.rows) or batch.rows
-        inputs = served.session.stack(items, rows_bucket, batch.key[2])
+        inputs = served.session.stack(items, served.buckets)
         stacked = self._now()
         outputs = served.session.run(inputs)
         ran = self._now()
@@ -179,10 +186,9 @@ class Batcher:
 
     def _account(self, batch: Batch[Job], report: RunReport, now: float) -> None:
         compute = report.input_seconds + report.infer_seconds + report.output_seconds
-        before = self._run_seconds.get(batch.key, compute)
-        self._run_seconds[batch.key] = max(compute, 0.8 * before + 0.2 * compute)
-        if len(self._run_seconds) > 64:
-            self._run_seconds.pop(next(iter(self._run_seconds)))
+        before = self._pace_of(batch.key)
+        expected = max(compute, 0.8 * before.run_seconds + 0.2 * compute)
+        self._paces[batch.key] = Pace(before.rows_max, expected)
         self._metrics.compute_seconds.observe(compute)
         statistics = batch.tickets[0].work.served.statistics
         statistics.executions += 1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from services.inference.engine import BatchItem, Session
 from services.inference.errors import BadTensor, ModelRefused, ModelRunFailed
-from services.inference.signature import bucket_of
+from services.inference.signature import Buckets, bucket_of
 
 SCORE_TOLERANCE = 1e-4
 TIE_TOLERANCE = 1e-6
@@ -40,14 +40,6 @@ class GoldenSet:
     def rows(self) -> int:
         """N."""
         return int(self.scores.shape[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Buckets:
-    """The padded sizes that may run, ascending."""
-
-    rows: tuple[int, ...]
-    candidates: tuple[int, ...]
 
 
 def prove(session: Session, golden: GoldenSet, buckets: Buckets, output: str) -> None:
@@ -84,7 +76,7 @@ def _score(session: Session, golden: GoldenSet, first: int, rows: int, buckets: 
             raise ModelRefused(
                 f"golden.npz has {item.shape.candidates} candidates a row, over the largest bucket", _REMEDY
             )
-        answer = session.split(session.run(session.stack([item], rows_bucket, candidates)), [item])[0]
+        answer = session.split(session.run(session.stack_padded([item], rows_bucket, candidates)), [item])[0]
     except (BadTensor, ModelRunFailed) as problem:
         raise ModelRefused(f"golden set, rows {first} to {first + rows - 1}: {problem.cause}", _REMEDY) from problem
     if isinstance(answer, ModelRunFailed):

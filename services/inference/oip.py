@@ -58,7 +58,7 @@ async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
         return answer
     except (RequestProblem, ModelRefused, web.RequestPayloadError, web.HTTPException) as refusal:
         return _refuse(request, refusal)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - see below
         # The outermost handler of a request: one bad request must not end the worker.
         _log.exception("a request failed in a way that was not foreseen", path=request.path[:200])
         return _problem(request, 500, "internal", f"the worker failed: {type(error).__name__}")
@@ -150,7 +150,7 @@ async def _model_config(request: web.Request) -> web.Response:
             "input": [_tensor_config(spec) for spec in signature.inputs],
             "output": [_tensor_config(spec) for spec in signature.outputs],
             "dynamic_batching": {
-                "preferred_batch_size": list(served.buckets.rows),
+                "preferred_batch_size": sorted({pace.rows_max for pace in served.paces.values()}),
                 "max_queue_delay_microseconds": round(limits.delay_seconds * 1e6),
             },
             "parameters": {

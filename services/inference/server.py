@@ -19,10 +19,10 @@ from services.common.region_settings import LOOPBACK, RegionSettings
 from services.coordination import FileStore, KeyValueStore
 from services.coordination.region_record import model_alias
 from services.inference.batcher import Batcher
-from services.inference.golden import Buckets
 from services.inference.metrics import InferenceMetrics
 from services.inference.oip import WORKER, add_routes, problems
 from services.inference.settings import InferenceSettings
+from services.inference.signature import Buckets
 from services.inference.worker import Champion, Worker, WorkerOptions
 
 CHAMPION = "champion"

@@ -9,9 +9,9 @@ serial of their own, so a reloaded `1` never shares a batch with the `1` before 
 import asyncio
 from dataclasses import dataclass
 
-from services.inference.engine import Session
 from services.inference.errors import NotServing, UnknownModel
-from services.inference.golden import Buckets
+from services.inference.loading import ProvenVersion
+from services.inference.signature import Buckets
 from services.inference.statistics import VersionStatistics
 
 
@@ -19,12 +19,13 @@ class ServedVersion:
     """One loaded, proven and warmed version, and how many requests hold it."""
 
     def __init__(
-        self, model: str, version: str, sha256: str, session: Session, buckets: Buckets, statistics: VersionStatistics
+        self, model: str, version: str, proven: ProvenVersion, buckets: Buckets, statistics: VersionStatistics
     ) -> None:
         self.model = model
         self.version = version
-        self.sha256 = sha256
-        self.session = session
+        self.sha256 = proven.sha256
+        self.session = proven.session
+        self.paces = proven.paces
         self.buckets = buckets
         self.statistics = statistics
         self.serial = version

@@ -55,7 +55,6 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     def batch_limits(self) -> BatchLimits:
         """The batcher's bounds."""
         return BatchLimits(
-            rows_max=self.batch_buckets[-1],
             delay_seconds=self.batch_delay_seconds,
             queue_rows_max=self.queue_rows_max,
             slack_margin_seconds=self.slack_margin_seconds,

@@ -1,10 +1,11 @@
 """What a model's tensors must look like, and how requests are padded to shapes that were warmed.
 
-ONNX Runtime plans memory, and CUDA compiles, per shape: the first run of a new shape can take ten times as long, in
-the middle of traffic. So only a few shapes ever run: rows are padded up to a batch bucket and candidates to a
-candidate bucket, all of them run once before the version serves. Padding is zeros, and what it scores is cut off;
-the golden set runs through the same padding, so a model whose real scores depend on the padded places is refused,
-not served.
+CUDA plans memory and compiles per shape: the first run of a new shape can take ten times as long, amid traffic. So
+on a GPU only a few shapes ever run: rows are padded up to a batch bucket and candidates to a candidate bucket, all
+of them run once before the version serves. A CPU has no such cost and pays for every padded place (200 candidates
+padded to 256 took 25 % longer), so there a batch is padded only to its own longest request. Padding is zeros, and
+what it scores is cut off; the golden set runs through the buckets on both, so a model whose real scores depend on
+padded places is refused, not served.
 
 Axis 0 of every tensor is the batch. Every other axis that the model leaves open is the candidate axis, the same
 number in all tensors of a request; a model with two differently named open axes is refused.
@@ -57,6 +58,20 @@ class RequestShape:
 
     rows: int
     candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """The sizes that requests are sorted into, and padded to where that pays; ascending."""
+
+    rows: tuple[int, ...]
+    candidates: tuple[int, ...]
+
+    def round_up(self, rows: int, candidates: int) -> tuple[int, int]:
+        """The padded shape; a size over the largest bucket stays as it is."""
+        return bucket_of(rows, self.rows) or rows, (
+            bucket_of(candidates, self.candidates) or candidates
+        ) if candidates else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,10 @@ from services.inference.codec import InferRequest
 from services.inference.engine import BatchItem, cuda_is_installed
 from services.inference.engine_options import Device, EngineOptions
 from services.inference.errors import BadTensor, ModelRefused, NotServing, RequestProblem, UnknownModel
-from services.inference.golden import Buckets
 from services.inference.loading import give_memory_back, load
 from services.inference.metrics import InferenceMetrics
 from services.inference.serving import ServedVersion, ServingTable, VersionState
-from services.inference.signature import bucket_of
+from services.inference.signature import Buckets, bucket_of
 
 Champion = Callable[[str], Awaitable[str | None]]
 
@@ -89,22 +88,15 @@ class Worker:
                         f"It has {', '.join(self._versions(model))}",
                     )
                 loop = asyncio.get_running_loop()
-                proven = await loop.run_in_executor(
-                    self._loader,
-                    load,
-                    self.options.repository,
-                    model,
-                    version,
-                    self.options.engine,
-                    self.options.buckets,
-                )
+                folder = self.options.repository / model / version
+                engine, buckets = self.options.engine, self.options.buckets
+                proven = await loop.run_in_executor(self._loader, load, folder, engine, buckets, self._clock.monotonic)
             except ModelRefused as problem:
                 self.table.note(VersionState(model, version, "UNAVAILABLE", problem.reason))
                 self.metrics.loads.labels(model, "refused").inc()
                 raise
             statistics = self.table.statistics_of(model, version)
-            buckets = self.options.buckets
-            served = ServedVersion(model, version, proven.sha256, proven.session, buckets, statistics)
+            served = ServedVersion(model, version, proven, buckets, statistics)
             self._swap(served)
             return served
 
@@ -230,6 +222,7 @@ class Worker:
     async def _drain(self, last_reference: list[ServedVersion]) -> None:
         """Wait for a replaced version's requests, then let go of it: the list is the only thing that still holds it."""
         await _within(last_reference[0].drained(), self.options.drain_seconds)
+        self.batcher.forget(last_reference[0])
         last_reference.clear()
         await asyncio.get_running_loop().run_in_executor(self._loader, give_memory_back)
 

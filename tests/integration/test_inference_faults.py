@@ -35,8 +35,8 @@ from tests.support.tiny_model import expected_scores, request_inputs, write_mani
 StartWorker = Callable[..., InferenceWorker]
 
 # Few shapes, so that a model that is slow on purpose is warm soon.
-SLOW = {"batch_buckets": "1,2", "candidate_buckets": "64", "queue_rows_max": 4}
-SLOW_LAYERS = 250
+SLOW = {"batch_buckets": "2", "candidate_buckets": "64", "queue_rows_max": 4}
+SLOW_LAYERS = 2400
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ async def test_a_full_queue_answers_429_and_an_expired_wait_504(tmp_path: Path, 
         )
         status, _, code, waited = await ask(http, 0.01)
         assert (status, code) == (504, "deadline_expired")
-        assert waited < 0.06, "it was told at its deadline"
+        assert waited < 0.1, "it was told at its deadline"
         assert (await running)[0] == 200
     assert worker.metric('meridian_inference_drops_total{reason="expired_in_queue"}') >= 1
 
@@ -177,7 +177,7 @@ LABELS = '{model="ranker",version="1"}'
 async def test_a_caller_that_hangs_up_is_not_scored(tmp_path: Path, start_worker: StartWorker) -> None:
     """Its request leaves the queue instead of taking a place in a run."""
     write_version(tmp_path / "repository", layers=SLOW_LAYERS, golden_rows=2)
-    worker = start_worker(**SLOW)
+    worker = start_worker(**{**SLOW, "queue_rows_max": 8})
     body = encode_request(request_inputs(2, 60))
     url = worker.url + "/v2/models/ranker/infer"
     async with aiohttp.ClientSession() as http:

@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
+from services.common.clock import SystemClock
 from services.inference.engine import Session
 from services.inference.engine_options import Device, EngineOptions
 from services.inference.errors import DeviceRefused, ModelRefused
-from services.inference.golden import Buckets
-from services.inference.loading import ProvenVersion, load
+from services.inference.loading import ProvenVersion, load, pace_from
+from services.inference.signature import Buckets
 from tests.support.tiny_model import expected_scores, request_inputs, write_manifest, write_version
 
 BUCKETS = Buckets((1, 2, 8), (16, 64))
@@ -21,7 +22,7 @@ OPTIONS = EngineOptions(device=Device.CPU)
 
 def load_version(repository: Path, version: str = "1") -> ProvenVersion:
     """Load it with small buckets."""
-    return load(repository, "ranker", version, OPTIONS, BUCKETS)
+    return load(repository / "ranker" / version, OPTIONS, BUCKETS, SystemClock().monotonic)
 
 
 def test_a_good_version_loads_and_scores(tmp_path: Path) -> None:
@@ -124,3 +125,27 @@ def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
     write_version(tmp_path)
     with pytest.raises(DeviceRefused, match="device=cuda"):
         Session(tmp_path / "ranker" / "1" / "model.onnx", EngineOptions(device=Device.CUDA))
+
+
+@pytest.mark.parametrize(
+    ("took", "rows"),
+    [
+        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}, 8),
+        ({1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0}, 1),
+        ({1: 1.0, 2: 1.8, 4: 3.5, 8: 8.0}, 2),
+        ({1: 1.0, 2: 2.5, 4: 2.0, 8: 9.0}, 4),
+        ({1: 1e-5, 2: 2e-5, 4: 4e-5, 8: 8e-5}, 8),
+    ],
+)
+def test_a_batch_grows_only_as_far_as_it_makes_a_row_cheaper(took: dict[int, float], rows: int) -> None:
+    """Flat runs share all, linear ones nothing, one noisy step does not end it, tiny ones share the overhead."""
+    assert pace_from(took).rows_max == rows
+    assert pace_from(took).run_seconds == took[rows]
+
+
+def test_every_bucket_has_a_pace(tmp_path: Path) -> None:
+    """Each candidate bucket was run and measured before the version may serve."""
+    write_version(tmp_path)
+    paces = load_version(tmp_path).paces
+    assert set(paces) == {16, 64}
+    assert all(pace.rows_max in BUCKETS.rows and pace.run_seconds > 0 for pace in paces.values())
