@@ -39,8 +39,8 @@ async def test_readiness_gives_the_reason_in_the_check_s_own_words() -> None:
     """503 with the reason while one check objects, 200 when none does."""
     reasons: dict[str, str | None] = {"log": None, "model": "no version passed its golden set"}
     health = Health()
-    for name in reasons:
-        health.add(name, lambda name=name: reasons[name])  # type: ignore[misc]
+    health.add("log", lambda: reasons["log"])
+    health.add("model", lambda: reasons["model"])
     app = application()
     health.add_routes(app)
     status, text, _ = await get(app, "/readyz?verbose")
@@ -76,8 +76,9 @@ async def test_what_nobody_foresaw_says_nothing_of_the_inside() -> None:
     async def fail(_: web.Request) -> web.Response:
         raise RuntimeError("the password is swordfish")
 
-    status, text, _ = await get(application(fail), "/x")
+    status, text, headers = await get(application(fail), "/x")
     assert status == 500
+    assert headers["Content-Type"].startswith(CONTENT_TYPE)
     assert "swordfish" not in text
 
 

@@ -20,7 +20,7 @@ class ShopSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fi
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 80
     ratio: float = 0.5
     enabled: bool = True
-    hosts: list[str] = []
+    hosts: list[str] = []  # noqa: RUF012 - msgspec copies it
     limits: tuple[int, ...] = (1, 2)
     token: Secret = Secret("")
     folder: Path | None = None
@@ -66,7 +66,7 @@ def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
     """`..._FILE` names a file that holds the value; its closing newline is not part of it."""
     (tmp_path / "token").write_text("t0k3n\n")
     assert load(ShopSettings, {"MERIDIAN_SHOP_TOKEN_FILE": str(tmp_path / "token")}).token == Secret("t0k3n")
-    with pytest.raises(SettingsError, match="MERIDIAN_SHOP_TOKEN_FILE=.*cannot be read"):
+    with pytest.raises(SettingsError, match=r"MERIDIAN_SHOP_TOKEN_FILE=.*cannot be read"):
         load(ShopSettings, {"MERIDIAN_SHOP_TOKEN_FILE": str(tmp_path / "absent")})
 
 
@@ -76,8 +76,8 @@ def test_secrets_show_nowhere() -> None:
     assert "t0k3n" not in as_toml(found) + repr(found) + str(environment_of(found))
     assert 'token = "********"' in as_toml(found)
     with pytest.raises(SettingsError) as refused:
-        load(ShopSettings, {"MERIDIAN_SHOP_TOKEN": "t0k3n"}, port="many")
-    assert "t0k3n" not in str(refused.value)
+        load(ShopSettings, {}, token=1234567)
+    assert "1234567" not in str(refused.value)
 
 
 def test_the_printed_configuration_is_a_configuration(tmp_path: Path) -> None:
