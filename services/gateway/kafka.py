@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
@@ -101,14 +101,13 @@ class LogShape:
     """Blocking questions to the broker, asked from threads."""
 
     def __init__(self, bootstrap: str, timeout_seconds: float) -> None:
-        self._admin = AdminClient(
-            {
-                "bootstrap.servers": bootstrap,
-                "reconnect.backoff.ms": 50,
-                "reconnect.backoff.max.ms": 500,
-                "logger": logging.getLogger("librdkafka.admin"),
-            }
-        )
+        settings: dict[str, Any] = {
+            "bootstrap.servers": bootstrap,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 500,
+            "logger": logging.getLogger("librdkafka.admin"),
+        }
+        self._admin = AdminClient(settings)
         self._timeout_seconds = timeout_seconds
 
     async def partitions(self, log: str) -> int:
