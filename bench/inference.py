@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from services.common.clock import SystemClock
 from services.inference.client import InferenceClient
 from services.inference.engine import Session
+from services.inference.loading import read
 from services.inference.settings import InferenceSettings
-from services.inference.version_folder import read_version
 
 CONCURRENCIES = (1, 8, 32)
 CLOCK = SystemClock()
@@ -42,12 +42,12 @@ Inputs = dict[str, NDArray[Any]]
 
 def requests_of(folder: Path, candidates: int) -> list[Inputs]:
     """One request a golden row, its candidates repeated or cut to `candidates`."""
-    contents = read_version(folder)
-    width = contents.golden.scores.shape[1]
+    golden = read(folder).golden
+    width = golden.scores.shape[1]
     places = np.arange(candidates) % width
     requests: list[Inputs] = []
-    for row in range(min(64, contents.golden.rows)):
-        whole = {name: array[row : row + 1] for name, array in contents.golden.inputs.items()}
+    for row in range(min(64, len(golden.scores))):
+        whole = {name: array[row : row + 1] for name, array in golden.inputs.items()}
         requests.append(
             {
                 name: np.ascontiguousarray(array[:, places]) if name.startswith("candidate_") else array
@@ -125,7 +125,7 @@ def running_worker(repository: Path, model: str, **settings: object) -> Iterator
             **{f"MERIDIAN_INFERENCE_{name.upper()}": str(value) for name, value in changed.items()},
         }
         command = [sys.executable, "-m", "services.inference", "--log-level", "error"]
-        process = subprocess.Popen(command, env=environment)
+        process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own module
         try:
             url = f"http://127.0.0.1:{port}"
             asyncio.run(until_ready(url, process))
@@ -189,9 +189,8 @@ def main() -> None:
     print(f"{'':32}{'req/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'rows/run':>10}")
     for name, row in report.items():
         if isinstance(row, dict) and "p50_ms" in row:
-            print(
-                f"{name:32}{row['per_second']:>10}{row['p50_ms']:>10}{row['p99_ms']:>10}{row.get('rows_per_run', 1):>10}"
-            )
+            columns = [row["per_second"], row["p50_ms"], row["p99_ms"], row.get("rows_per_run", 1)]
+            print(f"{name:32}" + "".join(f"{column:>10}" for column in columns))
     print(json.dumps(report))
 
 

@@ -7,20 +7,23 @@ is refused.
 
 import ctypes
 import gc
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
+from models.errors import ModelError
+from models.registry import MANIFEST_FILE, ModelVersion, load_version
 from services.inference.batch_queue import Pace
 from services.inference.engine import Session
 from services.inference.engine_options import EngineOptions
 from services.inference.errors import ModelRefused, ModelRunFailed
-from services.inference.golden import prove
+from services.inference.golden import NEVER_EDIT, prove
 from services.inference.signature import Buckets, filler
-from services.inference.version_folder import read_version
 
 SCORES_OUTPUT = "scores"
 RUNS_PER_SHAPE = 3
@@ -44,12 +47,25 @@ class ProvenVersion:
 
 def load(folder: Path, options: EngineOptions, buckets: Buckets, now_seconds: Callable[[], float]) -> ProvenVersion:
     """Blocking. Raises ModelRefused (also DeviceRefused) with the reason and the next step."""
-    contents = read_version(folder)
+    contents = read(folder)
     session = Session(contents.model_path, options)
     prove(session, contents.golden, buckets, SCORES_OUTPUT)
     paces = warm(session, buckets, now_seconds)
     give_memory_back()
     return ProvenVersion(contents.sha256, session, paces)
+
+
+def read(folder: Path) -> ModelVersion:
+    """The folder's contents, when all sums are right and it holds nothing else. Raises ModelRefused."""
+    try:
+        contents = load_version(folder)
+        listed = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=dict[str, str])
+        unlisted = sorted({found.name for found in folder.iterdir()} - listed.keys() - {MANIFEST_FILE})
+    except (ModelError, OSError, EOFError, zipfile.BadZipFile, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelRefused(f"version folder {folder}: {error}", NEVER_EDIT) from error
+    if unlisted:  # ONNX keeps large weights in files beside the model
+        raise ModelRefused(f"{folder / unlisted[0]} is not named in {MANIFEST_FILE}", NEVER_EDIT)
+    return contents
 
 
 def warm(session: Session, buckets: Buckets, now_seconds: Callable[[], float]) -> dict[int, Pace]:

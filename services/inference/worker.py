@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from models import registry
 from services.common.clock import Clock
+from services.common.logging import get_logger
 from services.inference.batcher import Answer, Batcher
 from services.inference.codec import InferRequest
 from services.inference.engine import BatchItem, cuda_is_installed
@@ -21,6 +23,8 @@ from services.inference.loading import give_memory_back, load
 from services.inference.metrics import InferenceMetrics
 from services.inference.serving import ServedVersion, ServingTable, VersionState
 from services.inference.signature import Buckets, bucket_of
+
+log = get_logger(__name__)
 
 Champion = Callable[[str], Awaitable[str | None]]
 
@@ -94,10 +98,17 @@ class Worker:
             except ModelRefused as problem:
                 self.table.note(VersionState(model, version, "UNAVAILABLE", problem.reason))
                 self.metrics.loads.labels(model, "refused").inc()
+                log.warning(
+                    "version refused", model=model, version=version, reason=str(problem), serving=self._serves(model)
+                )
                 raise
             statistics = self.table.statistics_of(model, version)
             served = ServedVersion(model, version, proven, buckets, statistics)
             self._swap(served)
+            batches = {bucket: pace.rows_max for bucket, pace in served.paces.items()}
+            log.info(
+                "version serves", model=model, version=version, device=served.session.device.value, batches=batches
+            )
             return served
 
     def unload(self, model: str) -> None:
@@ -195,11 +206,13 @@ class Worker:
 
     def _versions(self, model: str) -> list[str]:
         """Version folders of a model, newest (largest number) first."""
-        folder = self.options.repository / model
-        if not _is_name(model) or not folder.is_dir():
+        if not _is_name(model):
             return []
-        numbers = [int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir()]
-        return [str(number) for number in sorted(numbers, reverse=True)]
+        return [str(number) for number in reversed(registry.versions(self.options.repository, model))]
+
+    def _serves(self, model: str) -> str:
+        served = self.table.current(model)
+        return "no version" if served is None else f"version {served.version}"
 
     def _swap(self, served: ServedVersion) -> None:
         self.instead_of = None

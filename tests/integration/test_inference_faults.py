@@ -217,7 +217,7 @@ def test_without_any_good_version_it_ends_with_68_and_says_why(tmp_path: Path, s
     assert worker.wait() == ExitCode.MODEL_REFUSED
     last = json.loads(worker.log_text().strip().splitlines()[-1])
     assert "model.onnx has sha256" in last["reason"]
-    assert "Restore the folder" in last["reason"]
+    assert "Never edit a version" in last["reason"]
     assert last["exit_code"] == 68
 
 
@@ -256,7 +256,7 @@ def test_at_start_the_newest_good_version_serves_instead_of_a_bad_one(
     assert index(worker)["1"] == ("READY", "")
     state, reason = index(worker)["2"]
     assert state == "UNAVAILABLE"
-    assert "golden set, row 69" in reason
+    assert "golden row 69" in reason
     assert worker.metric("meridian_inference_degraded") == 1
     assert worker.metric('meridian_inference_model_loads_total{model="ranker",outcome="refused"}') == 1
 
@@ -288,7 +288,7 @@ def test_a_refused_load_leaves_the_old_version_serving(tmp_path: Path, start_wor
         (folder / "model.onnx").write_bytes(content)
     status, answer = load(worker)
     assert (status, answer["code"]) == (409, "model_refused")
-    assert ("model.onnx has sha256" if damage == "byte" else "row 69: candidate 3") in answer["error"]
+    assert ("model.onnx has sha256" if damage == "byte" else "golden row 69, candidate 3") in answer["error"]
     assert index(worker)["1"][0] == "READY"
     assert index(worker)["2"][0] == "UNAVAILABLE"
     assert worker.get("/readyz")[0] == 200
