@@ -30,6 +30,12 @@ RECORDS_MAX: Final = 1_000
 ANSWER_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.5
 _NOT_THERE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its public name
+_NOT_YET: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+_RETRY_SECONDS: Final = 0.1
 _REMEDY: Final = (
     "Nothing was skipped. Load a snapshot that covers what is missing, fill the log from a peer that holds it, or "
     "seal this incarnation and open the next one (docs/operating/truncation.md)."
@@ -243,11 +249,25 @@ def _plan(
         if found is None or found.error is not None:
             raise LogUnreachableError(f"the broker has no log {log}: {found.error if found else 'unknown'}")
         for partition in sorted(found.partitions):
-            low, end = consumer.get_watermark_offsets(TopicPartition(log, partition), timeout=answer_seconds)
             place = (log, partition)
+            low, end = _ends(consumer, place, answer_seconds)
             target = end if until is None else until[place]
             readings[place] = _reading(fold, place, low, end, target)
     return readings
+
+
+def _ends(consumer: Consumer, place: Place, answer_seconds: float) -> tuple[int, int]:
+    """Where a partition starts and ends. A leader that was only just elected may not know of it yet: ask again."""
+    waited_seconds = 0.0
+    while True:
+        try:
+            low, end = consumer.get_watermark_offsets(TopicPartition(*place), timeout=answer_seconds)
+            return int(low), int(end)
+        except KafkaException as error:
+            if waited_seconds >= answer_seconds or error.args[0].code() not in _NOT_YET:
+                raise
+            consumer.poll(_RETRY_SECONDS)
+            waited_seconds += _RETRY_SECONDS
 
 
 def _reading(fold: Fold, place: Place, low: int, end: int, target: int) -> _Reading:
