@@ -21,9 +21,12 @@ from services.client import (
     Event,
     MeridianClient,
     MeridianError,
+    Outcome,
     Ranking,
     TryAgain,
+    Unknown,
 )
+from services.replay.errors import NobodyAnswers
 from services.replay.judge import Expected, Judge
 from services.replay.latency import Attempt
 from services.replay.progress import Progress
@@ -193,9 +196,20 @@ class Player:
                 group.create_task(self._rank(step, expected, place, now, told, progress))
         if not happened:
             return told
-        outcomes = await self._client.publish(happened, timeout_seconds=self._settings.publish_timeout_seconds)
-        self._tally.note(happened, outcomes)
+        outcomes = await self._said(happened)
         return newest_of(outcome.coordinates for outcome in outcomes if isinstance(outcome, Accepted))
+
+    async def _said(self, events: list[Event]) -> list[Outcome]:
+        timeout_seconds = self._settings.publish_timeout_seconds
+        outcomes = await self._client.publish(events, timeout_seconds=timeout_seconds)
+        self._tally.note(events, outcomes)
+        reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Unknown)]
+        if reasons and len(reasons) == len(outcomes):
+            raise NobodyAnswers(
+                f"nothing was acknowledged for {timeout_seconds:g} s ({reasons[0]}); is the region up? Look with "
+                "`meridian status`, then run the same replay again: what was published counts once"
+            )
+        return outcomes
 
     def _learning(self, steps: Iterable[Step]) -> Iterable[Step]:
         for step in steps:
@@ -207,8 +221,7 @@ class Player:
             self._judge.learn(step.outcome.search.query, step.outcome.search.clicked)
 
     async def _publish(self, events: list[Event]) -> list[bool]:
-        outcomes = await self._client.publish(events, timeout_seconds=self._settings.publish_timeout_seconds)
-        self._tally.note(events, outcomes)
+        outcomes = await self._said(events)
         return [isinstance(outcome, Accepted) for outcome in outcomes]
 
     async def _rank(

@@ -9,7 +9,7 @@ from models.records import ItemRecord, SearchRecord, Source
 from services.client import MeridianClient, SystemClock
 from services.ledger.acks import AckWriter, read_acks
 from services.ledger.errors import AcksUnreadable
-from services.replay.errors import ReplayMisused
+from services.replay.errors import NobodyAnswers, ReplayMisused
 from services.replay.judge import Judge
 from services.replay.player import Player, PlayerSettings
 from services.replay.progress import ProgressBoard, Quiet
@@ -194,9 +194,21 @@ async def test_acknowledgements_are_written_with_what_identifies_the_event(tmp_p
 async def test_what_was_unknown_is_settled_by_the_flush(tmp_path: Path) -> None:
     """Unknown outcomes are not success; the flush at the end turns them into acknowledgements."""
     async with FakeGateway() as gateway:
-        gateway.script.extend([Behaviour(), Behaviour(unknown_ids=frozenset({"0-click"}))])
-        report = await play(gateway, log(2), player=PlayerSettings(publish_timeout_seconds=0.001))
+        gateway.script.extend([Behaviour()] + [Behaviour(unknown_ids=frozenset({"0-click"}))] * 8)
+        report = await play(gateway, log(2), player=PlayerSettings(publish_timeout_seconds=2.0))
     assert report.complete and report.published.acknowledged == 6
+
+
+async def test_a_region_that_is_down_ends_the_replay() -> None:
+    """Rather than waiting out the time for each piece of the log; the message says what to look at."""
+    async with FakeGateway() as gone:
+        url = gone.url
+    options = ReplayOptions(gateways=[url], player=PlayerSettings(publish_timeout_seconds=0.2))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await Replay(log(), options, ProgressBoard(quiet=True), SkippingClock()).run()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, NobodyAnswers)
+    assert "meridian status" in str(error)
 
 
 async def test_refused_events_make_the_replay_incomplete() -> None:
