@@ -62,7 +62,7 @@ class ClientLimits:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores [B, K] float32, and the version that gave them."""
+    """Scores [B, K] float32, and the version that gave them, as answers carry it: `ranker/1`."""
 
     scores: Array
     model_version: str
@@ -192,7 +192,7 @@ class InferenceClient:
             raise InferenceRefused(f"the worker's answer cannot be read: {error}") from error
         if answer.model_version != declared.version:
             self._declared = None
-        return Scored(scores, answer.model_version)
+        return Scored(scores, f"{answer.model_name}/{answer.model_version}")
 
     async def _post(self, content: bytes, headers: dict[str, str]) -> tuple[bytes, str | None]:
         for tries_left in (1, 0):

@@ -96,7 +96,7 @@ async def test_a_stopped_worker_costs_only_the_deadline_and_then_nothing(
 
         async def answered() -> bool:
             try:
-                return (await client.infer(inputs, deadline_in(1.0))).model_version == "1"
+                return (await client.infer(inputs, deadline_in(1.0))).model_version == "ranker/1"
             except (InferenceUnavailable, InferenceExpired):
                 return False
 
@@ -134,7 +134,7 @@ async def test_a_restarted_worker_costs_no_failure_at_all(tmp_path: Path, start_
         await client.infer(inputs, deadline_in(2.0))
         assert await asyncio.to_thread(worker.stop) == 0
         await asyncio.to_thread(worker.start)
-        assert (await client.infer(inputs, deadline_in(2.0))).model_version == "1"
+        assert (await client.infer(inputs, deadline_in(2.0))).model_version == "ranker/1"
 
 
 async def test_a_full_queue_answers_429_and_an_expired_wait_504(tmp_path: Path, start_worker: StartWorker) -> None:
@@ -310,7 +310,7 @@ async def test_the_client_follows_a_version_with_other_inputs(tmp_path: Path, st
         write_version(tmp_path / "repository", "2", with_items=True)
         assert (await asyncio.to_thread(load, worker))[0] == 200
         second = await client.infer(inputs, deadline_in(2.0))
-        assert second.model_version == "2"
+        assert second.model_version == "ranker/2"
         np.testing.assert_allclose(second.scores, expected_scores(inputs), atol=1e-4)
         with pytest.raises(InferenceRefused, match="'candidate_items', which was not given"):
             await client.infer(only_feats, deadline_in(2.0))
@@ -331,7 +331,7 @@ async def test_twenty_reloads_under_traffic_fail_nothing_and_keep_no_memory(
         while not stop.is_set():
             scored = await client.infer(inputs, deadline_in(5.0))
             seen.add(scored.model_version)
-            expected = expected_scores(inputs, bias=float(scored.model_version))
+            expected = expected_scores(inputs, bias=float(scored.model_version.removeprefix("ranker/")))
             np.testing.assert_allclose(scored.scores, expected, atol=1e-4)
 
     async with InferenceClient(worker.url) as client:
@@ -342,7 +342,7 @@ async def test_twenty_reloads_under_traffic_fail_nothing_and_keep_no_memory(
             sizes.append(worker.rss_kib())
         stop.set()
         await asyncio.gather(*callers)
-    assert seen == {"1", "2"}
+    assert seen == {"ranker/1", "ranker/2"}
     wait_until(lambda: worker.rss_kib() < sizes[3] + (8 << 10), 5, "the memory of replaced versions to come back")
     failures = [line for line in worker.get("/metrics")[1].splitlines() if line.startswith("nv_inference_request_fail")]
     assert failures == []

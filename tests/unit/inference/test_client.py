@@ -109,7 +109,7 @@ async def test_only_declared_inputs_are_sent() -> None:
     """What the model does not take costs nothing on the wire."""
     async with worker(scored()) as (url, bodies), InferenceClient(url) as client:
         answer = await client.infer(INPUTS, deadline_in(5))
-    assert answer.model_version == "1"
+    assert answer.model_version == "ranker/1"
     np.testing.assert_array_equal(answer.scores, [[1.0, 2.0]])
     assert b'"x"' in bodies[0]
     assert b"not_declared" not in bodies[0]
@@ -119,7 +119,7 @@ async def test_a_worker_that_dies_between_two_requests_costs_a_retry_not_a_failu
     """The kept connection turns out to be dead only when the request is on its way."""
     async with worker(scored(), hang_up, scored()) as (url, _), InferenceClient(url) as client:
         await client.infer(INPUTS, deadline_in(5))
-        assert (await client.infer(INPUTS, deadline_in(5))).model_version == "1"
+        assert (await client.infer(INPUTS, deadline_in(5))).model_version == "ranker/1"
 
 
 async def test_a_worker_that_always_hangs_up_is_unavailable() -> None:
@@ -203,7 +203,7 @@ async def test_a_cancelled_caller_is_no_verdict() -> None:
 async def test_another_version_in_an_answer_makes_it_read_the_declaration_again() -> None:
     """Versions may take other inputs."""
     async with worker(scored("2"), scored("1")) as (url, _), InferenceClient(url) as client:
-        assert (await client.infer(INPUTS, deadline_in(5))).model_version == "2"
+        assert (await client.infer(INPUTS, deadline_in(5))).model_version == "ranker/2"
         assert client._declared is None
-        assert (await client.infer(INPUTS, deadline_in(5))).model_version == "1"
+        assert (await client.infer(INPUTS, deadline_in(5))).model_version == "ranker/1"
         assert client._declared is not None
