@@ -29,6 +29,7 @@ from streams.app import FaustSettings, make_app, set_group_offsets
 from streams.dead_letter import DeadLetter
 from streams.fold import Applied, Fold
 from streams.frame import SCHEMA, decode_frame, frame_headers
+from streams.index import ReadIndex
 from streams.intake import Intake, LogRecord
 from streams.logs import TOPIC_SETTINGS, events_log, producer_settings, topics_of
 from streams.state import State
@@ -97,7 +98,7 @@ class Meter:
         self.last_seconds = 0.0
         self.taking_seconds = 0.0
 
-    def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:
+    def taken(self, _record: LogRecord, applied: Applied, seconds: float) -> None:
         """Count."""
         self.last_seconds = time.perf_counter()
         self.first_seconds = self.first_seconds or self.last_seconds - seconds
@@ -108,7 +109,7 @@ class Meter:
         """Must not happen."""
         raise AssertionError(record.position)
 
-    def buried(self, record: LogRecord, reason: str) -> None:
+    def buried(self, _record: LogRecord, reason: str) -> None:
         """Must not happen."""
         raise AssertionError(reason)
 
@@ -126,7 +127,7 @@ async def read(bootstrap: str, group: str, partitions: int, events: int, fold: F
     def marks() -> dict[tuple[str, int], Mark]:
         return {place: Mark(p.next_offset, p.last_checksum, p.last_leader_epoch) for place, p in state.points.items()}
 
-    watch = Watch(BrokerProbe(bootstrap, group + ".probe", 5.0), seen, marks, lambda cut: None)
+    watch = Watch(BrokerProbe(bootstrap, group + ".probe", 5.0), seen, marks, lambda _cut: None)
 
     async def bury(letter: DeadLetter) -> None:
         raise AssertionError(letter.reason)
@@ -178,16 +179,17 @@ def parts(made: list[bytes], frame_events: int) -> dict[str, float]:
     started = time.perf_counter()
     columns = [decode_frame(value, headers) for value in made]
     decoding = time.perf_counter() - started
-    fold = Fold(State(), new_index())
+    fold = new_fold()
     started = time.perf_counter()
     for offset, each in enumerate(columns):
         fold.apply(each, "bench", 0, offset, 0, 0)
     return {"decode_seconds": decoding, "fold_seconds": time.perf_counter() - started}
 
 
-def new_index() -> object:
-    """The index that the processor keeps beside the state."""
-    return None
+def new_fold() -> Fold:
+    """A fold with the index that the processor keeps beside its state."""
+    state = State()
+    return Fold(state, ReadIndex(state))
 
 
 def main() -> None:
@@ -205,7 +207,7 @@ def main() -> None:
     found |= parts(made, options.frame)
     with tempfile.TemporaryDirectory() as directory, running_broker(Path(directory)) as broker:
         write(broker.bootstrap, options.partitions, made, options.frame)
-        fold = Fold(State(), new_index())
+        fold = new_fold()
         profile = cProfile.Profile() if options.profile else None
         cpu = time.process_time()
         if profile:

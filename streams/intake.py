@@ -5,7 +5,9 @@ nothing is awaited, so state and frontier move together; whatever delivers the r
 step with its committed offsets, and nothing is lost or counted twice. Anything unexpected leaves the record untaken.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -76,12 +78,23 @@ class Intake:
         self._observer = observer
         self._sleep = sleep
         self._monotonic = monotonic
+        self._taking = asyncio.Lock()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is taken within the block, so another thread may read the whole state."""
+        async with self._taking:
+            yield
 
     async def take(self, record: LogRecord) -> None:
         """Fold a record, or know that it was folded before, or bury it.
 
         Raises LogGap, LogTruncated, UnknownFrameVersion, DeliveryError: the record was not taken, stop.
         """
+        async with self._taking:
+            await self._take(record)
+
+    async def _take(self, record: LogRecord) -> None:
         place = (record.log, record.partition)
         if not self._is_next(record):
             return

@@ -45,17 +45,24 @@ def run_service(
             print("\n".join(as_toml(found) for found in loaded.values()))
             return ExitCode.OK
         asyncio.run(_until_stopped(serve, loaded))
-    except Exception as error:
-        code = _code_of(error, exit_codes or {})
-        if code is ExitCode.CRASH:
-            log.exception("crashed", exit_code=int(code), reason=f"{type(error).__name__}: {error}")
-        else:
-            log.error("stopped, an operator must mend this", exit_code=int(code), reason=str(error))
-        return code
+    except Exception as error:  # noqa: BLE001 - the outermost loop
+        return log_end(name, error, exit_codes or {})
     except KeyboardInterrupt:
         return ExitCode.OK
     log.info("stopped as asked")
     return ExitCode.OK
+
+
+def log_end(name: str, error: Exception, exit_codes: Mapping[type[Exception], ExitCode]) -> ExitCode:
+    """Log what ended the process as its last line, and return the exit code that goes with it."""
+    log = logging.get_logger(f"services.{name}")
+    code = _code_of(error, exit_codes)
+    if code is ExitCode.CRASH:
+        reason = f"{type(error).__name__}: {error}"
+        log.error("crashed", exit_code=int(code), reason=reason, exc_info=error)
+    else:
+        log.error("stopped, an operator must mend this", exit_code=int(code), reason=str(error))
+    return code
 
 
 async def _until_stopped(serve: Serve, loaded: LoadedSettings) -> None:

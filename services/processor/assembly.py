@@ -16,7 +16,7 @@ from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
 from services.coordination.region_record import EPOCH_OPEN
 from services.inference.client import InferenceClient
-from services.processor.answering import Answerer
+from services.processor.answering import Answerer, Publish
 from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.cut_mark import leave_mark
 from services.processor.features import ModelFeaturizer
@@ -59,7 +59,7 @@ class Assembly:
     snapshots: Snapshots
     inference: InferenceClient
     delivery: Delivery
-    failure: "asyncio.Future[BaseException]"
+    failure: asyncio.Future[BaseException]
     settings: ProcessorSettings
     clock: Clock
     places: list[Place]
@@ -96,9 +96,10 @@ class Assembly:
             await self.snapshots.save_now()
 
     async def close(self) -> None:
-        """Let everything go; safe after any failure."""
+        """Let everything go; safe after any failure. A Faust that crashed is left alone: the process ends."""
         self.gate.shut("the processor has ended")
-        await self._stop_faust()
+        if not self.failure.done():
+            await self._stop_faust()
         await self.live.answerer.drain(0)
         await self.inference.close()
         await self.delivery.close(1.0)
@@ -189,7 +190,16 @@ def assemble(
         live=live,
         catalogue=catalogue,
         featurizer=featurizer,
-        snapshots=Snapshots(restored.fold, region.snapshot_dir, settings, clock, lambda: watch.cut is None),
+        snapshots=Snapshots(
+            restored.state,
+            region.snapshot_dir,
+            paused=intake.paused,
+            clock=clock,
+            interval_seconds=settings.snapshot_interval_seconds,
+            copy_to=settings.snapshot_copy or None,
+            may_write=lambda: watch.cut is None,
+            written=restored.on_disk,
+        ),
         inference=inference,
         delivery=delivery,
         failure=failure,
@@ -199,12 +209,12 @@ def assemble(
     )
 
 
-def _settle(failure: "asyncio.Future[BaseException]", error: BaseException) -> None:
+def _settle(failure: asyncio.Future[BaseException], error: BaseException) -> None:
     if not failure.done():
         failure.set_result(error)
 
 
-def _publisher(delivery: Delivery, topic: str, metrics: ProcessorMetrics):  # type: ignore[no-untyped-def]
+def _publisher(delivery: Delivery, topic: str, metrics: ProcessorMetrics) -> Publish:
     def report(error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             metrics.rankings_lost.inc()

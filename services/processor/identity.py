@@ -32,7 +32,7 @@ async def read_identity(region: RegionSettings, store: KeyValueStore) -> Identit
     found = _fingerprint_of_file(region)
     if recorded is not None and found is not None and recorded != found:
         raise KeyMismatch(
-            f"{region.pseudonym_key_file} has the fingerprint {found}, but the region's record says {recorded}. Put back "
+            f"{region.pseudonym_key_file} has the fingerprint {found}, the region's record says {recorded}. Put back "
             "the key under which its logs were written."
         )
     return Identity(region.name, incarnation, recorded or found or "")

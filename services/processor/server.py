@@ -23,7 +23,7 @@ from services.coordination import FileStore
 from services.processor.assembly import Assembly, assemble
 from services.processor.cut_mark import refuse_marked
 from services.processor.identity import read_identity
-from services.processor.metrics import FiguresCollector, ProcessorMetrics
+from services.processor.metrics import Figures, FiguresCollector, ProcessorMetrics
 from services.processor.restore import Restored, restore
 from services.processor.settings import ProcessorSettings
 from services.processor.surface import Surface
@@ -82,9 +82,11 @@ class ProcessorProcess:
             closing.push_async_callback(assembly.close)
             await asyncio.gather(
                 asyncio.to_thread(assembly.featurizer.warm_up, self._clock.unix_ms()),
-                self._until_reachable(lambda: set_group_offsets(
-                    self._region.bootstrap, group, assembly.next_offsets(), self._settings.broker_timeout_seconds
-                )),
+                self._until_reachable(
+                    lambda: set_group_offsets(
+                        self._region.bootstrap, group, assembly.next_offsets(), self._settings.broker_timeout_seconds
+                    )
+                ),
             )
             self._surface.phase.sentence = "starting Faust"
             gc.collect()
@@ -95,7 +97,7 @@ class ProcessorProcess:
             log.info("started", seconds=round(self._clock.monotonic() - started, 2), group=group)
             await self._work(assembly, identity.region, identity.incarnation, stop)
 
-    def figures(self) -> object:
+    def figures(self) -> Figures | None:
         """For the metrics page."""
         return self._assembly.figures() if self._assembly is not None else None
 
@@ -147,7 +149,7 @@ class ProcessorProcess:
             for task in tasks:
                 if task.done():
                     outcome = task.result()
-                    raise outcome if isinstance(outcome, BaseException) else RuntimeError("a part of the processor ended")
+                    raise outcome if isinstance(outcome, BaseException) else RuntimeError("a part ended by itself")
             log.info("stopping")
             await assembly.stop_in_order()
         finally:

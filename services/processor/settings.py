@@ -29,7 +29,6 @@ class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     history_max: Positive = Parameters().history_max
 
     snapshot_interval_seconds: PositiveSeconds = 30.0
-    snapshots_kept: Positive = 2
     snapshot_copy: str = ""
     """An fsspec URL to which each snapshot is copied; empty for none."""
 

@@ -18,6 +18,7 @@ from streams.asks import Ask, Ranking, RankingId
 from streams.delivery import DeliveryError
 from streams.kinds import Rung
 from streams.position import Frontier, Position
+from tests.support.poll import wait_until_async
 
 LOG = "east-1.events"
 LIMITS = AskLimits(scoring_max=2, waiting_max=2, overflow_age_ms_max=100, margin_ms=30, infer_ms_max=150)
@@ -176,14 +177,8 @@ async def test_a_read_token_that_never_comes_is_answered_without_it_and_says_so(
     world = World()
     late = msgspec.structs.replace(ASK, after=[Position("gone.events", 0, 0)], deadline_unix_ms=10_000 + 61)
     world.answerer.submit(late, appended_ms=9_990)
-    await asyncio.wait_for(_until(lambda: bool(world.published)), 5)
+    await wait_until_async(lambda: world.published, what="the answer")
     assert world.published[0].after_reached is False
-
-
-async def _until(condition: object) -> None:
-    assert callable(condition)
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 async def test_overflow_is_answered_from_the_counters_at_once() -> None:

@@ -1,0 +1,131 @@
+"""From what is on disk and in the log to a state that is up to date: snapshot or zero, replay, index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.common.clock import Clock
+from services.common.logging import get_logger
+from services.common.region_settings import RegionSettings
+from services.processor.settings import ProcessorSettings
+from streams.dead_letter import ReplayUndertaker
+from streams.fold import Fold
+from streams.index import ReadIndex
+from streams.logs import events_log
+from streams.position import Frontier
+from streams.replay import Progress, replay
+from streams.snapshot import load
+from streams.state import State
+from streams.truncation import LogUnreachableError
+
+log = get_logger(__name__)
+
+RETRY_SECONDS = 0.2
+LOG_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A state at the log's end."""
+
+    state: State
+    fold: Fold
+    index: ReadIndex
+    on_disk: Frontier
+    """What the newest snapshot covers."""
+
+
+class _StoppedError(Exception):
+    """The process was told to stop while it was replaying."""
+
+
+async def restore(
+    incarnation: str,
+    region: RegionSettings,
+    settings: ProcessorSettings,
+    clock: Clock,
+    *,
+    progress: Callable[[str], None],
+    stopped: Callable[[], bool],
+) -> Restored | None:
+    """Rebuild the state; `progress` is told what is going on. None when `stopped` said so meanwhile.
+
+    Waits for a broker that does not answer. Raises LogTruncated, LogGap, UnknownFrameVersion, DeliveryError.
+    """
+    started = clock.monotonic()
+    progress("reading the snapshot")
+    state = await asyncio.to_thread(_load, region, settings)
+    on_disk, known = state.frontier, state.tally.events
+    loaded = clock.monotonic()
+    fold = Fold(state)
+    reports = _Reports(clock, progress, stopped)
+    undertaker = ReplayUndertaker(region.bootstrap, incarnation)
+    while not stopped():
+        progress("reading where the logs end")
+        try:
+            await asyncio.to_thread(
+                replay,
+                region.bootstrap,
+                fold,
+                [events_log(incarnation)],
+                None,
+                reports.replayed,
+                undertaker.bury,
+                answer_seconds=settings.broker_timeout_seconds,
+            )
+            break
+        except LogUnreachableError as problem:
+            progress(f"waiting for the broker: {problem}")
+            log.warning("the broker does not answer, trying again", reason=str(problem))
+            await clock.sleep(RETRY_SECONDS)
+        except _StoppedError:
+            break
+    if stopped():
+        return None
+    replayed = clock.monotonic()
+    progress("building the read index")
+    fold.index = index = await asyncio.to_thread(ReadIndex, state)
+    log.info(
+        "restored",
+        events=state.tally.events,
+        replayed_events=state.tally.events - known,
+        snapshot_seconds=round(loaded - started, 3),
+        replay_seconds=round(replayed - loaded, 3),
+        index_seconds=round(clock.monotonic() - replayed, 3),
+    )
+    return Restored(state, fold, index, on_disk)
+
+
+class _Reports:
+    """Tells how far a replay is, once a second at most, and ends it when the process is to stop."""
+
+    def __init__(self, clock: Clock, progress: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        self._clock = clock
+        self._progress = progress
+        self._stopped = stopped
+        self._logged_at = clock.monotonic()
+
+    def replayed(self, so_far: Progress) -> None:
+        """For `streams.replay`; called in its thread."""
+        if self._stopped():
+            raise _StoppedError
+        percent = 100 * so_far.records // max(1, so_far.records_total)
+        self._progress(f"replaying {percent} %")
+        if self._clock.monotonic() - self._logged_at >= LOG_SECONDS:
+            self._logged_at = self._clock.monotonic()
+            log.info(
+                "replaying",
+                percent=percent,
+                records=so_far.records,
+                records_total=so_far.records_total,
+                events=so_far.events,
+            )
+
+
+def _load(region: RegionSettings, settings: ProcessorSettings) -> State:
+    found = load(
+        region.snapshot_dir, settings.parameters, lambda reason: log.warning("snapshot skipped", reason=reason)
+    )
+    return State(settings.parameters) if found is None else found
