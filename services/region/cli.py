@@ -33,13 +33,15 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file w
 DataDirOption = Annotated[Path | None, typer.Option(help="Where the region keeps its files (default var/<name>).")]
 
 
-def up(  # noqa: PLR0917
+def up(
     base_port: Annotated[
         int | None, typer.Option(help=f"First of five ports in a row: {', '.join(PORT_ORDER)}.")
     ] = None,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the region is ready.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the region is ready (or can become no readier).")
+    ] = False,
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="With --detach: seconds to wait for it.")] = 180.0,
     json: Annotated[bool, typer.Option("--json", help="Print what listens where as one JSON object.")] = False,
     print_config: Annotated[bool, typer.Option(help="Print the settings (secrets masked) and end.")] = False,
@@ -82,7 +84,7 @@ def _start_detached(command: list[str], data_dir: Path, timeout_seconds: float) 
         # Reaping it is nobody's business any more: the region lives on.
         supervisor.returncode = 0
         if left > 0:
-            return ExitCode.OK
+            return ExitCode.OK if seen.ready else 1
         print(
             f"meridian up: not ready after {timeout_seconds:g} s: {seen.summary}. It goes on trying.", file=sys.stderr
         )

@@ -15,7 +15,7 @@ from services.common.settings import SettingsError, load
 from services.region.errors import RegionError
 from services.region.plan import KafkaSettings, RegionPlan, plan_region
 from services.region.run_file import RunRecord
-from services.region.supervision import RestartPolicy
+from services.region.supervision import Phase, RestartPolicy
 from services.region.supervisor import Supervisor
 
 NAME_WIDTH = 10
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         plan = plan_region(region, kafka)
         refuse_taken_ports(plan)
         output = Output(plan, as_json=options.json, then_log_to=options.then_log_to)
-        return Supervisor(plan, RestartPolicy(), output.report, output.ready).run()
+        return Supervisor(plan, RestartPolicy(), output.report, output.settled).run()
     except (SettingsError, KafkaRuntimeError) as error:
         print(f"meridian up: {error}", file=sys.stderr)
         return ExitCode.BAD_SETTINGS
@@ -78,12 +78,13 @@ class Output:
             self._to_log()
             print(line, flush=True)
 
-    def ready(self, record: RunRecord) -> None:
-        """Say where everything listens."""
+    def settled(self, record: RunRecord) -> None:
+        """Say where everything listens, and what stays down."""
         if self._as_json:
             print(msgspec.json.encode(record).decode(), flush=True)
         else:
-            print(f"\nregion {self._plan.region} is up", flush=True)
+            down = [process.name for process in record.processes if process.phase == Phase.REFUSED]
+            print(f"\nregion {self._plan.region} is up" + (f", without {', '.join(down)}" if down else ""))
             for name, address in self._plan.addresses.items():
                 print(f"  {name:<{NAME_WIDTH}} {address}")
             print(f"  {'logs':<{NAME_WIDTH}} {self._plan.processes[0].log.parent}")

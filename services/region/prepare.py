@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import cast
@@ -38,6 +39,8 @@ from streams.logs import TOPIC_SETTINGS, consumer_settings, events_log, topics_o
 from streams.pseudonym import KEY_BYTES, Pseudonyms
 
 ANSWER_TIMEOUT_SECONDS = 30.0
+CUT_CONFIRMED_SECONDS = 3.0
+POLL_SECONDS = 0.1
 
 log = get_logger(__name__)
 
@@ -92,17 +95,24 @@ async def read_or_make_key(region: RegionSettings, store: KeyValueStore) -> byte
 
 
 def check_ends(bootstrap: str, log_name: str, recorded: dict[int, int]) -> None:
-    """Raise LogTruncated if the log ends before what was acknowledged from it."""
+    """Raise LogTruncated if the log ends before what was acknowledged from it, and keeps doing so for a while.
+
+    A broker that has just come back may not know a topic or its high watermark at once; a cut does not heal.
+    """
     consumer = Consumer(consumer_settings(bootstrap, "meridian-prepare"))
     try:
-        found = {p: _end(consumer, log_name, p) for p in recorded}
+        deadline = time.monotonic() + CUT_CONFIRMED_SECONDS
+        while cuts := cut_partitions(recorded, {p: _end(consumer, log_name, p) for p in recorded}):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
     finally:
         consumer.close()
-    if cuts := cut_partitions(recorded, found):
+    if cuts:
         listed = ", ".join(f"partition {p}: acknowledged up to {end}, ends at {now}" for p, end, now in cuts)
         raise LogTruncated(
-            f"{log_name} was cut: {listed}. Acknowledged events are missing, so nothing reads or writes it. Restore the "
-            "log's directory from a copy and start again; or, to go on without them, move the region's kafka directory "
+            f"{log_name} was cut: {listed}. Acknowledged events are missing, so nothing reads or writes it. Restore "
+            "the log's directory from a copy and start again; or, to go on without them, move the region's kafka directory "
             "away (keep it): the next start then opens a new incarnation."
         )
 
@@ -121,17 +131,35 @@ def _end(consumer: Consumer, log_name: str, partition: int) -> int:
 def make_topics(admin: AdminClient, topics: Iterable[str], partitions: int) -> None:
     """Create what is missing; refuse a topic that is there with another partition count."""
     wanted = list(topics)
-    there = admin.list_topics(timeout=ANSWER_TIMEOUT_SECONDS).topics
+    _create(admin, [name for name in wanted if name not in _counts(admin)], partitions)
+    deadline = time.monotonic() + ANSWER_TIMEOUT_SECONDS
+    while missing := set(wanted) - (counts := _counts(admin)).keys():
+        # The controller has made them; the broker learns of it a moment later.
+        if time.monotonic() > deadline:
+            raise BrokerSilent(f"Kafka does not show {', '.join(sorted(missing))} after creating them", ExitCode.CRASH)
+        time.sleep(POLL_SECONDS)
     for name in wanted:
-        if name in there and len(there[name].partitions) != partitions:
+        if counts[name] != partitions:
             raise RegionError(
-                f"{name} has {len(there[name].partitions)} partitions, the settings say {partitions}. A log's "
-                f"partition count never changes: set [region] partitions = {len(there[name].partitions)}."
+                f"{name} has {counts[name]} partitions, the settings say {partitions}. A log's "
+                f"partition count never changes: set [region] partitions = {counts[name]}."
             )
-    missing = [NewTopic(name, partitions, 1, config=TOPIC_SETTINGS) for name in wanted if name not in there]
-    if not missing:
+
+
+def _counts(admin: AdminClient) -> dict[str, int]:
+    """Return the partition count of every topic that the broker knows."""
+    try:
+        topics = admin.list_topics(timeout=ANSWER_TIMEOUT_SECONDS).topics
+    except KafkaException as error:
+        raise BrokerSilent(f"Kafka does not list its topics: {error}", ExitCode.CRASH) from error
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
+def _create(admin: AdminClient, names: list[str], partitions: int) -> None:
+    if not names:
         return
-    results = admin.create_topics(missing, operation_timeout=ANSWER_TIMEOUT_SECONDS)
+    topics = [NewTopic(name, partitions, 1, config=TOPIC_SETTINGS) for name in names]
+    results = admin.create_topics(topics, operation_timeout=ANSWER_TIMEOUT_SECONDS)
     for name, result in cast("dict[str, Future[None]]", results).items():
         try:
             result.result(ANSWER_TIMEOUT_SECONDS)

@@ -47,7 +47,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: ProcessIdentity
     started_at_ms: int
     ready: bool
-    """Whether all of it was ready at once since it was started."""
+    """Whether all of it was ready at the last change."""
     addresses: dict[str, str]
     processes: list[ProcessRecord]
 

@@ -31,6 +31,7 @@ from services.region.plan import ProcessPlan, RegionPlan
 from services.region.probe import readiness
 from services.region.run_file import LOCK_FILE, ProcessIdentity, ProcessRecord, RunRecord
 from services.region.supervision import (
+    SATISFIED,
     Action,
     Phase,
     ProcessState,
@@ -49,6 +50,7 @@ from services.region.supervision import (
 PROBE_INTERVAL_SECONDS = 0.15
 LOG_BYTES_MAX = 64 << 20
 REPEATS_REPORTED_MAX = 3
+SETTLED = SATISFIED | {Phase.REFUSED}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Report = Callable[[str, str], None]
@@ -65,27 +67,30 @@ class Child:
 
 
 class Supervisor:
-    """Runs one region until a signal asks it to end. `on_ready` is called once, when everything is."""
+    """Runs one region until a signal asks it to end.
+
+    `on_settled` is called once, when each process is ready or has refused to start.
+    """
 
     def __init__(
         self,
         plan: RegionPlan,
         policy: RestartPolicy,
         report: Report,
-        on_ready: Callable[[RunRecord], None] = lambda _: None,
+        on_settled: Callable[[RunRecord], None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._plans = {process.name: process for process in plan.processes}
         self._policy = policy
         self._report = report
-        self._on_ready = on_ready
+        self._on_settled = on_settled
         self._clock = SystemClock()
         self._states = {p.name: ProcessState(p.name, p.needs, p.is_step) for p in plan.processes}
         self._children: dict[str, Child] = {}
         self._outcomes: dict[str, str] = {}
         self._started_at_ms = self._clock.unix_ms()
         self._ending = False
-        self._was_ready = False
+        self._was_settled = False
         self._wake_reader, self._wake_writer = socket.socketpair()
 
     def run(self) -> int:
@@ -107,7 +112,7 @@ class Supervisor:
             now = self._clock.monotonic()
             for action in decide(self._states, now, ending=self._ending):
                 self._perform(action)
-            if not self._was_ready:
+            if not self._was_settled:
                 self._judge_start()
             if before != self._states:
                 run_file.write(self._plan.data_dir, self._record())
@@ -118,11 +123,11 @@ class Supervisor:
 
     def _judge_start(self) -> None:
         states = self._states.values()
-        if all(state.phase in (Phase.READY, Phase.DONE) for state in states):
-            self._was_ready = True
-            self._on_ready(self._record())
-        elif not self._ending and self._fatal() is not None:
+        if self._fatal() is not None:
             self._ending = True
+        elif all(state.phase in SETTLED for state in states):
+            self._was_settled = True
+            self._on_settled(self._record())
 
     def _fatal(self) -> ProcessState | None:
         """Return the process that others need and that refused: nothing useful can start without it."""
@@ -130,7 +135,7 @@ class Supervisor:
         return next((s for s in self._states.values() if s.phase is Phase.REFUSED and s.name in needed), None)
 
     def _exit_code(self) -> int:
-        fatal = None if self._was_ready else self._fatal()
+        fatal = None if self._was_settled else self._fatal()
         return fatal.exit_code or ExitCode.CRASH if fatal else ExitCode.OK
 
     def _perform(self, action: Action) -> None:
@@ -282,7 +287,7 @@ class Supervisor:
             region=self._plan.region,
             supervisor=own,
             started_at_ms=self._started_at_ms,
-            ready=self._was_ready,
+            ready=all(state.phase in SATISFIED for state in self._states.values()),
             addresses=dict(self._plan.addresses),
             processes=[self._process_record(plan) for plan in self._plan.processes],
         )
