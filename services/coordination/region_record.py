@@ -51,7 +51,7 @@ async def allocate_incarnation(store: KeyValueStore, region: str, cluster_id: st
     """Return the incarnation of `region` for the broker with this cluster id, opening the next one for a new id."""
 
     def decide(before: IncarnationRecord | None) -> IncarnationRecord:
-        if before is not None and True:
+        if before is not None and before.cluster_id == cluster_id:
             return before
         return IncarnationRecord(before.number + 1 if before else 1, cluster_id)
 
@@ -86,9 +86,8 @@ async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
     record = await _update(store, _FINGERPRINT_KEY, str, lambda before: before or fingerprint)
     if record != fingerprint:
         raise KeyMismatch(
-            f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. "
-            "With another key every user would become a stranger: put the key file back (a backup, or a copy from "
-            "another region)."
+            f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With "
+            "another key every user would become a stranger: put the key file back (a backup, or a copy from another region)."
         )
 
 

@@ -112,8 +112,8 @@ def check_ends(bootstrap: str, log_name: str, recorded: dict[int, int]) -> None:
         listed = ", ".join(f"partition {p}: acknowledged up to {end}, ends at {now}" for p, end, now in cuts)
         raise LogTruncated(
             f"{log_name} was cut: {listed}. Acknowledged events are missing, so nothing reads or writes it. Restore "
-            "the log's directory from a copy and start again; or, to go on without them, move the region's kafka directory "
-            "away (keep it): the next start then opens a new incarnation."
+            "the log's directory from a copy and start again; or, to go on without them, move the region's kafka "
+            "directory away (keep it): the next start then opens a new incarnation."
         )
 
 
