@@ -231,7 +231,7 @@ def _open_file(path: Path, file: StoredFile, state: State) -> None:
             decode_catalogue(raw, state)
         else:
             state.units[file.bucket] = decode_unit(raw, file.bucket, state.parameters.bucket_ms)
-    except (ValueError, pa.ArrowException) as error:
+    except (ValueError, OSError, pa.ArrowException) as error:
         path.replace(path.with_suffix(".corrupt"))
         raise SnapshotUnusable(f"{path.name} is corrupt: {error}") from error
 

@@ -16,8 +16,8 @@ from tests.support.oracle import PAIR, QUERY_ITEM, Expected, expect
 from tests.support.streams_of_events import START_MS, Shape, events, fold_all, row, splits
 
 BUCKET_MS = 3_600_000
-PARAMETERS = Parameters(bucket_ms=BUCKET_MS, horizon_buckets=30, clock_events=40, history_max=5)
-SHAPE = Shape(events=1500, users=12, items=15, queries=5, span_ms=60 * BUCKET_MS, grain_ms=60_000)
+PARAMETERS = Parameters(bucket_ms=BUCKET_MS, horizon_buckets=30, clock_events=40, history_max=3)
+SHAPE = Shape(events=1500, users=4, items=15, queries=5, span_ms=60 * BUCKET_MS, grain_ms=60_000)
 ITEMS = np.array([item_hash(f"item-{n}") for n in range(20)], np.uint64)
 QUERIES = [query_hash(f"query {n}") for n in range(6)]
 

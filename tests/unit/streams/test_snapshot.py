@@ -114,10 +114,12 @@ def test_a_damaged_snapshot_is_passed_over(damage: str, state: State, tmp_path: 
     older, known = digest(state), set(stored(tmp_path))
     fold_all(frames(5), PARAMETERS, Fold(state))
     newest = save(state, tmp_path)
-    victim = tmp_path / "units" / min(stored(tmp_path) - known)
+    victim = tmp_path / "units" / min(name for name in stored(tmp_path) - known if name.startswith("unit"))
     raw = victim.read_bytes()
     if damage == "flip":
-        victim.write_bytes(raw[:100] + bytes([raw[100] ^ 1]) + raw[101:])
+        identities = state.units[int(victim.name.split("-")[1])].identities
+        place = raw.index(identities[identities != 0][0].tobytes())
+        victim.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
     elif damage == "cut":
         victim.write_bytes(raw[:-8])
     elif damage == "gone":
