@@ -114,7 +114,8 @@ def test_a_damaged_snapshot_is_passed_over(damage: str, state: State, tmp_path: 
     older, known = digest(state), set(stored(tmp_path))
     fold_all(frames(5), PARAMETERS, Fold(state))
     newest = save(state, tmp_path)
-    victim = tmp_path / "units" / min(name for name in stored(tmp_path) - known if name.startswith("unit"))
+    fresh = [tmp_path / "units" / name for name in stored(tmp_path) - known if name.startswith("unit")]
+    victim = max(fresh, key=lambda path: path.stat().st_size)
     raw = victim.read_bytes()
     if damage == "flip":
         identities = state.units[int(victim.name.split("-")[1])].identities
