@@ -37,8 +37,15 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     assert isinstance(settings, InferenceSettings)
     worker = new_worker(settings, champion_of(settings, FileStore(region.coordination_file)), SystemClock())
     app = new_app(worker, settings)
+    listening = serving(
+        app,
+        LOOPBACK,
+        region.inference_port,
+        shutdown_timeout_seconds=settings.drain_seconds,
+        handler_cancellation=True,
+    )
     try:
-        async with serving(app, LOOPBACK, region.inference_port, handler_cancellation=True) as port:
+        async with listening as port:
             log.info("listening, not ready yet", url=f"http://{LOOPBACK}:{port}")
             await _start(worker, stop)
             await stop.wait()

@@ -191,6 +191,20 @@ async def test_a_caller_that_hangs_up_is_not_scored(tmp_path: Path, start_worker
     assert worker.metric("nv_inference_count" + LABELS) == 4
 
 
+async def test_a_run_that_does_not_end_makes_the_worker_not_ready(tmp_path: Path, start_worker: StartWorker) -> None:
+    """The reason names how long; once it ended all is well again."""
+    write_version(tmp_path / "repository", layers=SLOW_LAYERS, golden_rows=2)
+    worker = start_worker(**SLOW, stuck_run_seconds=0.02)
+    async with InferenceClient(worker.url) as client:
+        call = asyncio.ensure_future(client.infer(request_inputs(2, 60), deadline_in(10.0)))
+        said: list[tuple[int, str]] = []
+        while not call.done():
+            said.append(await asyncio.to_thread(worker.get, "/readyz?verbose"))
+        await call
+    assert any(status == 503 and "a run of the engine has not ended" in text for status, text in said)
+    assert worker.get("/readyz")[0] == 200
+
+
 async def test_a_term_signal_drains(tmp_path: Path, start_worker: StartWorker) -> None:
     """What was taken is answered, and the process ends by itself with code 0."""
     write_version(tmp_path / "repository", layers=SLOW_LAYERS, golden_rows=2)

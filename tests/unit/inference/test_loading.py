@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from services.common.clock import SystemClock
-from services.inference.engine import Session
+from services.inference.engine import BatchItem, Session
 from services.inference.engine_options import Device, EngineOptions
-from services.inference.errors import DeviceRefused, ModelRefused
+from services.inference.errors import DeviceRefused, ModelRefused, ModelRunFailed
 from services.inference.loading import ProvenVersion, load, pace_from
-from services.inference.signature import Buckets
+from services.inference.signature import Buckets, RequestShape
 from tests.support.tiny_model import expected_scores, request_inputs, write_manifest, write_version
 
 BUCKETS = Buckets((1, 2, 8), (16, 64))
@@ -59,6 +59,36 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (write_version(tmp_path) / "manifest.json").write_text(text)
     with pytest.raises(ModelRefused, match="manifest"):
         load_version(tmp_path)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path: Path) -> None:
+    """ONNX reads large weights from files beside the model: unsummed, they could be any."""
+    (write_version(tmp_path) / "model.onnx.data").write_bytes(b"weights")
+    with pytest.raises(ModelRefused, match=r"model\.onnx\.data is not named"):
+        load_version(tmp_path)
+
+
+@pytest.mark.parametrize("place", [-1, 40])
+def test_a_golden_set_that_contradicts_itself_is_refused(tmp_path: Path, place: int) -> None:
+    """Its best places are not places of its scores."""
+    folder = write_version(tmp_path)
+    golden = dict(np.load(folder / "golden.npz"))
+    golden["top10"][5, 0] = place
+    np.savez(folder / "golden.npz", **golden)
+    write_manifest(folder)
+    with pytest.raises(ModelRefused, match="does not name places"):
+        load_version(tmp_path)
+
+
+def test_a_score_that_is_no_number_fails_its_own_request(tmp_path: Path) -> None:
+    """Of two requests in one batch, only the one whose score is not finite."""
+    write_version(tmp_path)
+    session = load_version(tmp_path).session
+    items = [BatchItem({}, RequestShape(1, 2)), BatchItem({}, RequestShape(1, 2))]
+    scores = np.array([[1.0, 2.0], [np.nan, 3.0]], np.float32)
+    answers = session.split({"scores": scores}, items)
+    assert isinstance(answers[0], dict)
+    assert isinstance(answers[1], ModelRunFailed)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
