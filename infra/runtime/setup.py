@@ -43,7 +43,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         stamp = stamp_of(arguments.requirements)
-        if not arguments.force and READY.exists() and READY.read_text() == stamp:
+        if not arguments.force and READY.exists() and READY.read_text() == stamp and kafka_is_there():
             return 0
         READY.unlink(missing_ok=True)
         make_venv()
@@ -61,10 +61,20 @@ def main() -> int:
 
 def stamp_of(requirements: str) -> str:
     """Return a hash of all that decides what the environment holds."""
-    digest = hashlib.sha256(f"{requirements}\0{sys.version}\0{os.environ.get('MERIDIAN_KAFKA_HOME', '')}".encode())
+    facts = (requirements, sys.version, str(ROOT), os.environ.get("MERIDIAN_KAFKA_HOME", ""))
+    digest = hashlib.sha256("\0".join(facts).encode())
     for name in (*INPUTS, f"requirements/{requirements}.txt"):
         digest.update(hashlib.sha256((ROOT / name).read_bytes()).digest())
     return digest.hexdigest()
+
+
+def kafka_is_there() -> bool:
+    """Say whether as many jars are there as are listed; their sums are checked when they are fetched."""
+    if os.environ.get("MERIDIAN_KAFKA_HOME"):
+        return True
+    listed = (ROOT / "infra" / "runtime" / "kafka-artifacts.txt").read_text().splitlines()
+    wanted = sum(bool(line.partition("#")[0].strip()) for line in listed)
+    return len(list((VENV / "share" / "kafka" / "libs").glob("*.jar"))) == wanted
 
 
 def say(text: str) -> None:
