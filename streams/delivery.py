@@ -42,6 +42,8 @@ class Delivery:
                 "queue.buffering.max.messages": queue_messages_max,
                 # A waiting ranking is worth more than a fuller request.
                 "linger.ms": 0,
+                # What goes wrong comes back as an exception or a report; its own lines would tear the log apart.
+                "log_level": 2,
             }
         )
         self._ending = threading.Event()

@@ -252,9 +252,9 @@ class BrokerProbe:
     """A `LogProbe` that asks a real broker. `timeout_seconds` bounds each question."""
 
     def __init__(self, bootstrap: str, group: str, timeout_seconds: float) -> None:
-        self._settings = consumer_settings(bootstrap, group)
+        self._settings = {**consumer_settings(bootstrap, group), "log_level": 2}
         self._timeout_seconds = timeout_seconds
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 500})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 500, "log_level": 2})
 
     def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
         """The end of each partition."""

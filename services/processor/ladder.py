@@ -66,12 +66,13 @@ class Outcome:
 class Ladder:
     """Scores candidates on the best rung that answers in time."""
 
-    def __init__(self, infer: Infer, counters: Score, popularity: Score, model_version: str = "") -> None:
+    def __init__(self, infer: Infer, counters: Score, popularity: Score, *, model: str = "ranker") -> None:
         self._infer = infer
+        self._model = model
         self._counters = counters
         self._popularity = popularity
-        self.model_version = model_version
-        """The version that answered last; empty when none did yet."""
+        self.model_version = ""
+        """`ranker/1`: the version that answered last; empty when none did yet."""
 
     async def score(self, tensors: Tensors, candidate_count: int, *, deadline_ms: int, now_ms: int) -> Outcome:
         """Ask the model, and step down if it does not answer by `deadline_ms`."""
@@ -92,8 +93,8 @@ class Ladder:
                 f"{answer.model_version} gave {len(scores)} scores for {candidate_count} candidates, or not numbers"
             )
             return self.step_down(tensors, candidate_count, StepDown.BAD_SCORES, reason)
-        self.model_version = answer.model_version
-        return Outcome(scores, Rung.MODEL, StepDown.NONE, "", answer.model_version)
+        self.model_version = f"{self._model}/{answer.model_version}"
+        return Outcome(scores, Rung.MODEL, StepDown.NONE, "", self.model_version)
 
     def step_down(self, tensors: Tensors, candidate_count: int, why: StepDown, reason: str) -> Outcome:
         """Score from the counters, or from popularity when the counters know none of the candidates."""

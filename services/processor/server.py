@@ -24,6 +24,7 @@ from services.processor.assembly import Assembly, assemble
 from services.processor.cut_mark import refuse_marked
 from services.processor.identity import read_identity
 from services.processor.metrics import Figures, FiguresCollector, ProcessorMetrics
+from services.processor.quiet import quieten
 from services.processor.restore import Restored, restore
 from services.processor.settings import ProcessorSettings
 from services.processor.surface import Surface
@@ -38,6 +39,7 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     region, settings = loaded[RegionSettings], loaded[ProcessorSettings]
     assert isinstance(region, RegionSettings)
     assert isinstance(settings, ProcessorSettings)
+    quieten(SystemClock().monotonic)
     registry = new_registry()
     surface = Surface(registry)
     async with serving(surface.web_app(), settings.host, region.processor_port) as port:
