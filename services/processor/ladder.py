@@ -66,9 +66,8 @@ class Outcome:
 class Ladder:
     """Scores candidates on the best rung that answers in time."""
 
-    def __init__(self, infer: Infer, counters: Score, popularity: Score, *, model: str = "ranker") -> None:
+    def __init__(self, infer: Infer, counters: Score, popularity: Score) -> None:
         self._infer = infer
-        self._model = model
         self._counters = counters
         self._popularity = popularity
         self.model_version = ""
@@ -93,7 +92,7 @@ class Ladder:
                 f"{answer.model_version} gave {len(scores)} scores for {candidate_count} candidates, or not numbers"
             )
             return self.step_down(tensors, candidate_count, StepDown.BAD_SCORES, reason)
-        self.model_version = f"{self._model}/{answer.model_version}"
+        self.model_version = answer.model_version
         return Outcome(scores, Rung.MODEL, StepDown.NONE, "", self.model_version)
 
     def step_down(self, tensors: Tensors, candidate_count: int, why: StepDown, reason: str) -> Outcome:

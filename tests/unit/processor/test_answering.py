@@ -49,7 +49,7 @@ class Answer:
     """What the worker says."""
 
     scores: np.ndarray
-    model_version: str = "1"
+    model_version: str = "ranker/1"
 
 
 class World:

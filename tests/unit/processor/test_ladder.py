@@ -17,7 +17,7 @@ class Answer:
     """What the inference client returns."""
 
     scores: Scores
-    model_version: str = "3"
+    model_version: str = "ranker/3"
 
 
 def ladder(
@@ -100,6 +100,6 @@ async def test_no_candidates_is_an_empty_answer_without_asking_the_worker() -> N
 
 async def test_lower_rungs_name_the_version_that_answered_last() -> None:
     """So that their clicks are counted beside it."""
-    under_test = ladder(Answer(np.array([[0.5, 0.25]], np.float32), "9"))
+    under_test = ladder(Answer(np.array([[0.5, 0.25]], np.float32), "ranker/9"))
     await climb(under_test)
     assert under_test.step_down({}, 2, StepDown.OVERLOADED, "full").model_version == "ranker/9"
