@@ -127,16 +127,20 @@ def install_packages(requirements: str) -> None:
     uv = VENV / "bin" / "uv"
     bootstrap = str(ROOT / "requirements" / "bootstrap.txt")
     try:
-        run("packages", [str(uv), "pip", "sync", "--require-hashes", wanted, bootstrap], environment=uv_environment())
+        run(
+            "the packages",
+            [str(uv), "pip", "sync", "--require-hashes", wanted, bootstrap],
+            environment=uv_environment(),
+        )
     except SetupError as error:
         say(f"uv could not do it, pip tries next. uv said:\n{error}")
-        run("packages", [pip(), "install", "--require-hashes", "-r", wanted])
+        run("the packages", [pip(), "install", "--require-hashes", "-r", wanted])
 
 
 def install_project() -> None:
     """Install this tree in place, without an isolated build."""
     run(
-        "project",
+        "this project",
         [pip(), "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--editable", str(ROOT)],
     )
 
@@ -156,7 +160,7 @@ def pip() -> str:
 def uv_environment() -> dict[str, str]:
     """Return an environment in which uv uses the index, certificates and patience that pip is set up with."""
     environment = dict(os.environ, VIRTUAL_ENV=str(VENV), UV_LINK_MODE=os.environ.get("UV_LINK_MODE", "copy"))
-    environment.setdefault("UV_NATIVE_TLS", "true")
+    environment.setdefault("UV_SYSTEM_CERTS", "true")
     configured = pip_configuration()
     for option, variable in (
         ("index-url", "UV_DEFAULT_INDEX"),
@@ -196,7 +200,7 @@ def run(what: str, command: list[str], environment: dict[str, str] | None = None
             say(line.rstrip())
     if process.wait() != 0:
         raise SetupError(
-            f"installing the {what} failed:\n{tail(''.join(lines))}\n"
+            f"installing {what} failed:\n{tail(''.join(lines))}\n"
             "  Likely: no network, or an index or certificate that this machine needs is not set for pip "
             "(`pip config list` shows what is).\n  Next: mend that, then `make setup` again; it resumes."
         )
