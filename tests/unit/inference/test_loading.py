@@ -8,11 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
+from models.registry import versions
 from services.common.clock import SystemClock
 from services.inference.engine import BatchItem, Session
 from services.inference.engine_options import Device, EngineOptions
 from services.inference.errors import DeviceRefused, ModelRefused, ModelRunFailed
 from services.inference.loading import ProvenVersion, load, pace_from
+from services.inference.settings import InferenceSettings
 from services.inference.signature import Buckets, RequestShape
 from tests.support.tiny_model import expected_scores, request_inputs, write_manifest, write_version
 
@@ -179,3 +181,13 @@ def test_every_bucket_has_a_pace(tmp_path: Path) -> None:
     paces = load_version(tmp_path).paces
     assert set(paces) == {16, 64}
     assert all(pace.rows_max in BUCKETS.rows and pace.run_seconds > 0 for pace in paces.values())
+
+
+def test_the_shipped_version_is_sound() -> None:
+    """What a fresh clone serves passes every check in the buckets that are set by default."""
+    settings = InferenceSettings()
+    buckets = Buckets(settings.batch_buckets, settings.candidate_buckets)
+    numbers = versions(settings.model_repository, settings.model)
+    assert numbers
+    folder = settings.model_repository / settings.model / str(numbers[-1])
+    assert set(load(folder, OPTIONS, buckets, SystemClock().monotonic).paces) == set(buckets.candidates)
