@@ -95,7 +95,7 @@ async def test_a_lost_or_foreign_key_is_refused(kafka: KafkaBroker, tmp_path: Pa
     region = region_on(kafka, tmp_path, "keyed")
     await prepare(region)
     region.pseudonym_key_file.unlink()
-    with pytest.raises(KeyMismatch, match="is gone.*Put the file back"):
+    with pytest.raises(KeyMismatch, match=r"is gone.*Put the file back"):
         await prepare(region)
     region.pseudonym_key_file.write_text("ab" * 32)
     with pytest.raises(KeyMismatch, match="were written with"):

@@ -86,7 +86,7 @@ def test_an_old_python_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatc
 
 
 def test_uv_is_told_what_pip_is_set_up_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Index, links and certificate of pip's configuration, the environment's over the files'; one's own uv settings win."""
+    """Index, links and certificate as pip has them (environment over files); one's own settings for uv win."""
     listing = (
         ":env:.find-links='/wheels'\nglobal.index-url='https://file.example/simple'\n"
         "global.cert='/ca.pem'\n:env:.index-url='https://env.example/simple'\nlist.format='columns'\n"
