@@ -87,7 +87,7 @@ async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
     if record != fingerprint:
         raise KeyMismatch(
             f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With "
-            "another key every user would become a stranger: put the key file back (a backup, or another region's copy)."
+            "another key every user would become a stranger: put the key file back (a backup or another region's copy)."
         )
 
 
