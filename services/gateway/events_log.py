@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from services.common.logging import get_logger
 from services.common.problem import Problem
 from services.gateway.acked_ends import AckedEnds, Cut
 from services.gateway.errors import GatewayError
@@ -20,6 +21,8 @@ from streams.asks import Ask
 from streams.events import Received
 from streams.frame import encode_frame, frame_headers
 from streams.logs import partition_of, record_key
+
+log = get_logger(__name__)
 
 
 class SinkFull(GatewayError):
@@ -103,10 +106,11 @@ class EventsLog:
         self._on_cut = on_cut
         self._loop = asyncio.get_running_loop()
         self._packer: Packer[Ticket] = Packer(settings.limits)
-        self._sent: dict[int, float] = {}
+        self._sent: dict[int, tuple[float, Frame[Ticket]]] = {}
         self._sequence = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed: str | None = None
+        self._failing = False
 
     @property
     def name(self) -> str:
@@ -174,7 +178,7 @@ class EventsLog:
 
     def oldest_unacknowledged_seconds(self) -> float:
         """For how long the oldest frame in flight has waited; 0 when none is in flight."""
-        return self._loop.time() - next(iter(self._sent.values())) if self._sent else 0.0
+        return self._loop.time() - next(iter(self._sent.values()))[0] if self._sent else 0.0
 
     @property
     def in_flight(self) -> int:
@@ -191,8 +195,15 @@ class EventsLog:
         for frame in self._packer.flush():
             self._write(frame)
         await self._sink.close(timeout_seconds)
+        self.abandon("the gateway stopped before the log acknowledged it")
         if self._timer is not None:
             self._timer.cancel()
+
+    def abandon(self, cause: str) -> None:
+        """Take nothing more, and wait for nothing that is in flight: its outcome is unknown."""
+        self.stop(cause)
+        for sequence, (_, frame) in list(self._sent.items()):
+            self._failed(sequence, frame, NotKept(cause))
 
     def _settle(self) -> None:
         now = self._loop.time()
@@ -213,7 +224,7 @@ class EventsLog:
         headers = frame_headers(len(frame.rows), self._settings.key_fingerprint, frame.asks)
         self._sequence += 1
         sequence = self._sequence
-        self._sent[sequence] = self._loop.time()
+        self._sent[sequence] = self._loop.time(), frame
         self._metrics.frame(frame.reason, len(frame.rows))
         try:
             self._sink.send(
@@ -227,6 +238,8 @@ class EventsLog:
             self._failed(sequence, frame, NotKept(str(error), refused=True))
 
     def _done(self, sequence: int, frame: Frame[Ticket], error: str | None, offset: int) -> None:
+        if sequence not in self._sent:
+            return  # given up before
         if error is not None or offset < 0:
             # A broker that has seen a record before, but not where, reports no offset.
             self._failed(sequence, frame, NotKept(error or "the broker did not say at which offset"))
@@ -235,18 +248,24 @@ class EventsLog:
             self._failed(sequence, frame, NotKept(str(cut)))
             self._on_cut(cut)
         else:
+            if self._failing:
+                self._failing = False
+                log.info("the log acknowledges again")
             self._packer.done(frame.partition)
-            self._metrics.frame_seconds.observe(self._loop.time() - self._sent.pop(sequence))
-            log, partition = self._settings.log, frame.partition
+            self._metrics.frame_seconds.observe(self._loop.time() - self._sent.pop(sequence)[0])
+            name, partition = self._settings.log, frame.partition
             for index, (waiting, slot) in enumerate(frame.tickets):
-                waiting.settle(slot, Coordinates(log=log, partition=partition, offset=offset, index=index))
+                waiting.settle(slot, Coordinates(log=name, partition=partition, offset=offset, index=index))
             for waiting, slot in frame.riders:
-                waiting.settle(slot, Coordinates(log=log, partition=partition, offset=offset))
+                waiting.settle(slot, Coordinates(log=name, partition=partition, offset=offset))
         self._settle()
 
     def _failed(self, sequence: int, frame: Frame[Ticket], outcome: NotKept) -> None:
         self._packer.done(frame.partition)
         del self._sent[sequence]
         self._metrics.frames_failed.inc()
+        if not self._failing:
+            self._failing = True
+            log.warning("the log does not acknowledge", reason=outcome.cause)
         for waiting, slot in (*frame.tickets, *frame.riders):
             waiting.settle(slot, outcome)

@@ -18,6 +18,8 @@ from services.gateway.errors import BrokerUnreachable
 from services.gateway.events_log import Done, SinkFull
 from streams.logs import producer_settings
 
+LIBRARY_LOG_LEVEL: Final = 2
+"""Critical: otherwise a broker that is down fills the log with one line for every attempt to reach it."""
 _POLL_SECONDS: Final = 0.5
 
 
@@ -48,6 +50,7 @@ class KafkaSink:
                 "queue.buffering.max.kbytes": max(queue_bytes_max // 1024, 1),
                 "error_cb": self._on_error,
                 "logger": logging.getLogger("librdkafka.producer"),
+                "log_level": LIBRARY_LOG_LEVEL,
             }
         )
         self._thread = threading.Thread(target=self._poll, name="delivery-reports", daemon=True)
@@ -78,7 +81,13 @@ class KafkaSink:
 
     def _poll(self) -> None:
         while not self._ending.is_set():
-            self._producer.poll(_POLL_SECONDS)
+            try:
+                self._producer.poll(_POLL_SECONDS)
+            except KafkaException as error:
+                # A fatal error is raised here instead of being called back. This thread must live on: there may be
+                # reports to come, and whoever waits for them must not wait for ever.
+                self._on_error(error.args[0])
+                self._ending.wait(_POLL_SECONDS)
 
     def _report(self, done: Done, error: str | None, offset: int) -> None:
         self._reports.append((done, error, offset))
@@ -106,6 +115,7 @@ class LogShape:
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 500,
             "logger": logging.getLogger("librdkafka.admin"),
+            "log_level": LIBRARY_LOG_LEVEL,
         }
         self._admin = AdminClient(settings)
         self._timeout_seconds = timeout_seconds

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from services.gateway.kafka import LIBRARY_LOG_LEVEL
 from streams.asks import Epoch, Ranking, decode_ranking
 from streams.frame import Headers, header
 from streams.logs import consumer_settings
@@ -63,9 +64,9 @@ class RankingsTail:
         self._ending = threading.Event()
         settings = consumer_settings(bootstrap, f"{reply_to}-rankings")
         settings |= {"auto.offset.reset": "latest", "fetch.wait.max.ms": _FETCH_WAIT_MS, "fetch.min.bytes": 1}
-        self._consumer = Consumer(
-            {**settings, "error_cb": self._on_error, "logger": logging.getLogger("librdkafka.tail")}
-        )
+        logger = logging.getLogger("librdkafka.tail")
+        talk: dict[str, Any] = {"error_cb": self._on_error, "logger": logger, "log_level": LIBRARY_LOG_LEVEL}
+        self._consumer = Consumer({**settings, **talk})
         self._thread = threading.Thread(target=self._follow, name="rankings-tail", daemon=True)
         self._seen: Epoch = (-1, -1)
         self._trouble: str | None = None

@@ -123,7 +123,7 @@ class Gateway:
             shape.log,
             delivery_timeout_ms=self._settings.delivery_timeout_ms,
             queue_bytes_max=4 * self._settings.bytes_waiting_max,
-            on_fatal=lambda cause: self._on_fatal(core, ends, shape, cause),
+            on_fatal=lambda cause: self._on_fatal(core, events, ends, cause),
         )
         events = EventsLog(shape, sink, ends, core.metrics, lambda cut: self._on_cut(core, cut))
         recorder = EndsRecorder(self._store, shape.log, ends, self._settings.ends_interval_seconds, core.metrics)
@@ -146,16 +146,16 @@ class Gateway:
         core.metrics.log_cut.set(1)
         self._fail(core, LogCut(f"{cut}. {WHAT_TO_DO}"))
 
-    def _on_fatal(self, core: Core, ends: AckedEnds, shape: LogSettings, cause: str) -> None:
+    def _on_fatal(self, core: Core, events: EventsLog, ends: AckedEnds, cause: str) -> None:
         """The client gave up. A log that was cut under it is one reason: then the operator must know that."""
         core.close(f"the Kafka client gave up: {cause}")
+        events.abandon(f"the Kafka client gave up: {cause}")
 
         async def find_out() -> None:
-            try:
-                found = await self._shape.ends(shape.log, shape.partitions)
-            except BrokerUnreachable:
-                found = {}
-            cuts = ends.compare(found) if found else []
+            found = await self._retried(core, lambda: self._shape.ends(events.name, events.partitions))
+            if found is None:
+                return
+            cuts = ends.compare(found)
             if cuts:
                 self._on_cut(core, cuts[0])
             else:

@@ -36,7 +36,11 @@ async def test_bad_input_leaves_no_trace_and_the_good_beside_it_is_kept(kafka: K
             (good.replace(b"item-1", b"item-\xc3\x28"), STRUCTURED, 400),
             (b"[" + b" " * 10_000_000 + b"]", "application/cloudevents-batch+json", 413),
             (good, "text/xml", 415),
-            (b"[" + good + b',{"id":"2"},' + good.replace(b'"1"', b'"3"') + b"]", "application/cloudevents-batch+json", 207),
+            (
+                b"[" + good + b',{"id":"2"},' + good.replace(b'"1"', b'"3"') + b"]",
+                "application/cloudevents-batch+json",
+                207,
+            ),
             (good, STRUCTURED, 200),
         ]
         for body, media, status in expected:

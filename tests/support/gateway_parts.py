@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Any
+from typing import Any, Self
 
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
@@ -83,6 +83,7 @@ class FakeSink:
 
     async def close(self, timeout_seconds: float) -> None:
         """See RecordSink."""
+        self.release()
 
 
 class GatewayParts:
@@ -96,7 +97,7 @@ class GatewayParts:
         self.health = Health()
         self._opened = opened
 
-    async def __aenter__(self) -> GatewayParts:
+    async def __aenter__(self) -> Self:
         self.core = Core(self.settings, "east", EventReader(PSEUDONYMS), "east-gateway-1", self.metrics, SystemClock())
         self.health.add("log", self.core.log_blocker)
         shape = LogSettings(

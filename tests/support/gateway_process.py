@@ -26,7 +26,13 @@ class GatewayProcess:
     """Use as an async context manager; `settings` are fields of GatewaySettings."""
 
     def __init__(
-        self, directory: Path, bootstrap: str, incarnation: str, *, processor_port: int | None = None, **settings: object
+        self,
+        directory: Path,
+        bootstrap: str,
+        incarnation: str,
+        *,
+        processor_port: int | None = None,
+        **settings: object,
     ) -> None:
         self.directory = directory
         self.port, unused = free_ports(2)
@@ -93,7 +99,9 @@ class GatewayProcess:
 
     def wait_end(self, timeout_seconds: float = 20.0) -> int:
         """Wait until it has ended by itself; returns the exit code."""
-        wait_until(lambda: self.returncode is not None, timeout_seconds, f"the gateway to end; its log: {self.log_path}")
+        wait_until(
+            lambda: self.returncode is not None, timeout_seconds, f"the gateway to end; its log: {self.log_path}"
+        )
         assert self.returncode is not None
         return self.returncode
 
@@ -138,7 +146,9 @@ def raw_frames(bootstrap: str, log: str, timeout_seconds: float = 20.0) -> dict[
     consumer = Consumer({**consumer_settings(bootstrap, f"raw-{os.getpid()}"), "enable.partition.eof": True})
     try:
         partitions = consumer.list_topics(log, timeout=timeout_seconds).topics[log].partitions
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(log, p), timeout=timeout_seconds)[1] for p in partitions}
+        ends = {
+            p: consumer.get_watermark_offsets(TopicPartition(log, p), timeout=timeout_seconds)[1] for p in partitions
+        }
         consumer.assign([TopicPartition(log, p, 0) for p in partitions])
         frames: dict[tuple[int, int], Columns] = {}
         deadline = time.monotonic() + timeout_seconds

@@ -58,7 +58,9 @@ class SmallProcessor:
         return web.Response(status=503, text=f"[-] state: {self.illness}\nnot ready\n")
 
     def _follow(self) -> None:
-        consumer = Consumer({**consumer_settings(self._bootstrap, f"{self._log}.small"), "auto.offset.reset": "earliest"})
+        consumer = Consumer(
+            {**consumer_settings(self._bootstrap, f"{self._log}.small"), "auto.offset.reset": "earliest"}
+        )
         producer = Producer(producer_settings(self._bootstrap))
         consumer.assign([TopicPartition(self._log, p, 0) for p in range(self._partitions)])
         while not self._ending.is_set():

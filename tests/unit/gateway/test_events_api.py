@@ -205,6 +205,20 @@ async def test_an_offset_that_was_acknowledged_before_stops_everything() -> None
         assert gateway.ends.take_changes() == {partition: 3}
 
 
+async def test_what_is_given_up_is_unknown_and_a_late_report_changes_nothing() -> None:
+    """When the Kafka client gives up for good, whoever waits learns it at once instead of never."""
+    async with GatewayParts() as gateway:
+        gateway.sink.hold = True
+        request = asyncio.create_task(gateway.post("/v1/events", [event(1), event(2)], BATCH))
+        await wait_until_async(lambda: gateway.core.admission.events == 2, what="two events waiting")
+        gateway.log.abandon("the Kafka client gave up")
+        status, _, body = await request
+        assert (status, {result["status"] for result in body["results"]}) == (503, {"unknown"})
+        gateway.sink.release()
+        assert gateway.core.admission.events == 0
+        assert (await gateway.post("/v1/events", event(1), STRUCTURED))[0] == 503
+
+
 async def test_before_the_log_is_open_the_answer_is_503() -> None:
     """With the reason, and Retry-After."""
     async with GatewayParts(opened=False) as gateway:
@@ -242,7 +256,6 @@ async def test_closing_writes_what_is_open() -> None:
         requests = [asyncio.create_task(gateway.post("/v1/events", event(1, id=str(n)), STRUCTURED)) for n in range(3)]
         await wait_until_async(lambda: gateway.core.admission.events == 3, what="three events waiting")
         await gateway.log.close(0)
-        gateway.sink.release()
         answers = await asyncio.gather(*requests)
         assert [status for status, _, _ in answers] == [200] * 3
         assert len(gateway.sink.rows()) == 3

@@ -33,7 +33,7 @@ def check_answer(path: str, status: int, headers: dict[str, str], body: object) 
 
 
 @pytest.mark.parametrize("secured", [False, True])
-def test_the_document_is_valid_openapi(secured: bool) -> None:
+def test_the_document_is_valid_openapi(*, secured: bool) -> None:
     """Judged by the specification's own validator."""
     validate(json.loads(json.dumps(document(secured=secured))))
 

@@ -146,7 +146,7 @@ def test_more_done_than_closed_is_a_bug_that_is_said() -> None:
 )
 def test_limits_that_contradict_each_other_are_refused(bad: dict[str, int]) -> None:
     """A frame must fit dictionary indices and the largest message."""
-    with pytest.raises(ValueError, match="bytes_max|events_target"):
+    with pytest.raises(ValueError, match=r"bytes_max|events_target"):
         FrameLimits(**bad)
 
 
