@@ -137,7 +137,7 @@ async def test_no_answer_ends_at_the_deadline(reply: Reply) -> None:
         asked = time.monotonic()
         with pytest.raises(InferenceExpired):
             await client.infer(INPUTS, deadline_in(0.2))
-        assert 0.15 < time.monotonic() - asked < 0.4
+        assert 0.15 < time.monotonic() - asked < 1.0
 
 
 async def test_a_deadline_that_is_over_sends_nothing() -> None:
