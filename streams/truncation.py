@@ -17,7 +17,7 @@ it fetched. The alternative, a pause after each reconnect, only makes the skip l
 import asyncio
 import struct
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -36,6 +36,7 @@ _BATCH_MAGIC: Final = 2
 _BATCH_PREFIX_BYTES: Final = 12
 _EPOCHS_KEPT_MAX: Final = 64
 _NOT_THERE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its public name
+_EPOCH_PASSED: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
 
 
 class LogUnreachableError(StreamError):
@@ -233,28 +234,18 @@ class Watch:
         raise self.cut
 
 
-async def keep_looking(
-    watch: Watch,
-    interval_seconds: float,
-    sleep: Callable[[float], Awaitable[None]],
-    on_unreachable: Callable[[LogUnreachableError], None],
-) -> None:
-    """Look once every `interval_seconds`, for ever. Raises LogTruncated; an unreachable broker is reported."""
-    while True:
-        await sleep(interval_seconds)
-        try:
-            await watch.look()
-        except LogUnreachableError as error:
-            on_unreachable(error)
-
-
 class BrokerProbe:
     """A `LogProbe` that asks a real broker. `timeout_seconds` bounds each question."""
 
     def __init__(self, bootstrap: str, group: str, timeout_seconds: float) -> None:
         self._settings = {**consumer_settings(bootstrap, group), "log_level": 2}
         self._timeout_seconds = timeout_seconds
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 500, "log_level": 2})
+        self._admin_settings: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": bootstrap,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 2,
+        }
+        self._admin = AdminClient(self._admin_settings)
 
     def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
         """The end of each partition."""
@@ -263,6 +254,9 @@ class BrokerProbe:
             answers = self._admin.list_offsets(asked, request_timeout=self._timeout_seconds)
             found = {(tp.topic, tp.partition): answer.result() for tp, answer in answers.items()}
         except KafkaException as error:
+            if error.args[0].code() in _EPOCH_PASSED:
+                # The client keeps asking under the leader epoch that it saw first, and never asks for a newer one.
+                self._admin = AdminClient(self._admin_settings)
             raise LogUnreachableError(f"the broker does not say where its logs end: {error}") from error
         return {place: LogEnd(int(end.offset), int(end.leader_epoch)) for place, end in found.items()}
 
