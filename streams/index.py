@@ -18,7 +18,7 @@ import numpy.typing as npt
 from streams.index_tables import IndexTables
 from streams.kernels import index_read, index_write
 from streams.kernels.cells import KIND_LANES, LANE_COUNT, N_ITEMS, POPULAR_WEIGHTS
-from streams.kernels.layout import N_COUNTERS, TAG_PAIR, TAG_QUERY_ITEM
+from streams.kernels.layout import N_COUNTERS, N_USERS, TAG_PAIR, TAG_QUERY_ITEM
 from streams.state import State, Unit
 from streams.views import (
     BUCKETS_APART_MAX,
@@ -107,6 +107,8 @@ class ReadIndex:
         within = [b for b in self._state.units if b <= anchor]
         self._anchor = max(within, default=_NEVER)
         self._base = 0 if self._anchor == _NEVER else self._anchor // _BASE_STEP * _BASE_STEP
+        entries = sum(int(unit.fill[N_USERS]) for unit in self._state.units.values())
+        self._tables.make_room_for_users(entries // 2, _NEVER)
         for bucket in sorted(self._state.units):
             unit = self._state.units[bucket]
             self._add_users(bucket, unit)
@@ -261,11 +263,11 @@ class IndexView:
         """See `View`."""
         t, places = self._tables, self._scratch.places
         count = int(t.fill[N_ITEMS])
-        n = index_read.best(t.item_popular, count, max(limit, 1), places)
+        n = index_read.best(t.item_popular, t.item_bounds, count, max(limit, 1), places)
         if n > len(places):
             self._scratch.reserve(n)
             places = self._scratch.places
-            n = index_read.best(t.item_popular, count, max(limit, 1), places)
+            n = index_read.best(t.item_popular, t.item_bounds, count, max(limit, 1), places)
         lanes = t.item_lanes[places[:n]].reshape(n, KIND_LANES // LANE_COUNT, LANE_COUNT)
         return ranked(t.item_keys[places[:n]], np.einsum("k,nkl->nl", POPULAR_WEIGHTS, lanes) / self._scale, limit)
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from streams.kernels import index_write, tables
 from streams.kernels.cells import (
+    BOUND_ITEMS,
     CELL_LINKS,
     FILL_WIDTH,
     KIND_LANES,
@@ -37,6 +38,7 @@ class IndexTables:
         self.item_keys: U64Array = np.empty(_SMALLEST, np.uint64)
         self.item_lanes = np.empty((_SMALLEST, KIND_LANES), np.float64)
         self.item_popular = np.empty(_SMALLEST, np.float64)
+        self.item_bounds = np.zeros(_SMALLEST // BOUND_ITEMS + 1, np.float64)
         self.item_heads = np.empty((_SMALLEST, 2), np.int32)
         self.query_slots: U64Array = _slots(_SMALLEST)
         self.query_keys: U64Array = np.empty(_SMALLEST, np.uint64)
@@ -57,6 +59,7 @@ class IndexTables:
             self.item_keys,
             self.item_lanes,
             self.item_popular,
+            self.item_bounds,
             self.item_heads,
             self.query_slots,
             self.query_keys,
@@ -79,6 +82,9 @@ class IndexTables:
             self.item_keys = _longer(self.item_keys, room)
             self.item_lanes = _longer(self.item_lanes, room)
             self.item_popular = _longer(self.item_popular, room)
+            bounds = np.zeros(room // BOUND_ITEMS + 1, np.float64)
+            bounds[: len(self.item_bounds)] = self.item_bounds
+            self.item_bounds = bounds
             self.item_heads = _longer(self.item_heads, room)
         if int(fill[N_QUERIES]) + ahead >= min(len(self.query_keys), len(self.query_slots) * 2 // 3):
             room = _room(int(fill[N_QUERIES]), ahead)

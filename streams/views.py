@@ -44,6 +44,7 @@ HALF_LIVES_BUCKETS: Final = (8, 40)
 _MANTISSAS: Final = tuple(
     tuple((np.round(2.0 ** (np.arange(h) / h) * (1 << 20)) / (1 << 20)).tolist()) for h in HALF_LIVES_BUCKETS
 )
+_NO_BOUNDS: Final = np.empty(0)
 BUCKETS_APART_MAX: Final = 4000
 """A moment further than this after the newest bucket reads as if it were this far: all is forgotten equally."""
 
@@ -132,7 +133,7 @@ def ranked(items: U64Array, lanes: Counts, limit: int) -> tuple[U64Array, Counts
         return items[:0], lanes[:0]
     if len(items) > 4 * limit:
         places = np.empty(len(items), np.int64)
-        places = places[: best(np.ascontiguousarray(lanes[:, SHORT]), len(items), limit, places)]
+        places = places[: best(np.ascontiguousarray(lanes[:, SHORT]), _NO_BOUNDS, len(items), limit, places)]
         if len(places) >= limit:
             items, lanes = items[places], lanes[places]
     order = np.lexsort((items, -lanes[:, UNDECAYED], -lanes[:, LONG], -lanes[:, SHORT]))[:limit]

@@ -33,6 +33,8 @@ CELL_LINKS: Final = 3
 
 LANE_COUNT: Final = 3
 KIND_LANES: Final = 4 * LANE_COUNT
+BOUND_ITEMS: Final = 128
+"""Popularities have one upper bound for so many items that stand together, so that the best are found by a glance."""
 POPULAR_WEIGHTS: Final = np.array([1.0, 4.0, 10.0, 0.25])
 """Of clicks, carts, purchases and views. Dyadic, so that sums stay exact."""
 

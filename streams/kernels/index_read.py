@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from streams.kernels.cells import C_NEXT_A, C_NEXT_B, KIND_LANES, LANE_COUNT, find, find_cell
+from streams.kernels.cells import BOUND_ITEMS, C_NEXT_A, C_NEXT_B, KIND_LANES, LANE_COUNT, find, find_cell
 from streams.kernels.compile import (
     F64,
     F64_ROWS,
@@ -233,33 +233,47 @@ def _replace_least(heap: F64Array, n: int, x: float) -> None:
     heap[p] = x
 
 
-@compiled(i64(F64, i64, i64, I64))
-def best(values: F64Array, count: int, limit: int, out: I64Array) -> int:
+@inlined
+def _at_least(values: F64Array, bounds: F64Array, count: int, least: float, out: I64Array) -> int:
+    """The places of all values that are positive and at least `least`, without looking where none can be."""
+    m = 0
+    for start in range(0, count, BOUND_ITEMS):
+        if len(bounds) > 0 and bounds[start // BOUND_ITEMS] < least:
+            continue
+        for j in range(start, min(start + BOUND_ITEMS, count)):
+            if values[j] >= least and values[j] > 0.0:
+                if m < len(out):
+                    out[m] = j
+                m += 1
+    return m
+
+
+@compiled(i64(F64, F64, i64, i64, I64))
+def best(values: F64Array, bounds: F64Array, count: int, limit: int, out: I64Array) -> int:
     """The places of the `limit` largest positive of `values[:count]`, and of all that tie with the last, unordered.
 
-    One pass with a heap of the best so far: nearly every value is only compared with its least. Returns how many
-    places there are; ties beyond the room of `out` are counted, not written.
+    One pass with a heap of the best so far: nearly every value is only compared with its least. `bounds` (empty, or
+    one for every `BOUND_ITEMS` values) are upper bounds by which whole stretches are passed over; they are tightened
+    on the way. Returns how many places there are; ties beyond the room of `out` are counted, not written.
     """
     heap = np.empty(limit, np.float64)
     n = 0
-    for j in range(count):
-        x = values[j]
-        if x <= 0.0:
+    for start in range(0, count, BOUND_ITEMS):
+        block = start // BOUND_ITEMS
+        if n == limit and len(bounds) > 0 and bounds[block] <= heap[0]:
             continue
-        if n < limit:
-            _push(heap, n, x)
-            n += 1
-        elif x > heap[0]:
-            _replace_least(heap, n, x)
-    if n == 0:
-        return 0
-    m = 0
-    for j in range(count):
-        if values[j] >= heap[0] and values[j] > 0.0:
-            if m < len(out):
-                out[m] = j
-            m += 1
-    return m
+        largest = 0.0
+        for j in range(start, min(start + BOUND_ITEMS, count)):
+            x = values[j]
+            largest = max(largest, x)
+            if x > 0.0 and n < limit:
+                _push(heap, n, x)
+                n += 1
+            elif x > 0.0 and x > heap[0]:
+                _replace_least(heap, n, x)
+        if len(bounds) > 0:
+            bounds[block] = largest
+    return _at_least(values, bounds, count, heap[0], out) if n > 0 else 0
 
 
 @compiled(i64(u64, U64, U64, I32, I64_ROWS, I64))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.kernels.cells import (
+    BOUND_ITEMS,
     C_NEXT_A,
     C_NEXT_B,
     C_TAG,
@@ -176,6 +177,7 @@ def _add(
     item_keys: U64Array,
     item_lanes: F64Array,
     item_popular: F64Array,
+    item_bounds: F64Array,
     item_heads: I32Array,
     query_slots: U64Array,
     query_keys: U64Array,
@@ -196,6 +198,7 @@ def _add(
         for k in range(len(POPULAR_WEIGHTS)):
             popular += item_lanes[i, k * LANE_COUNT] * POPULAR_WEIGHTS[k]
         item_popular[i] = popular
+        item_bounds[i // BOUND_ITEMS] = max(item_bounds[i // BOUND_ITEMS], popular)
         return
     c = find_cell(cell_slots, cell_keys, cell_links, tag, a, b)
     if c < 0:
@@ -263,7 +266,7 @@ def _has_room(
 
 
 _TABLES = (
-    U64, U64_ROWS, I32_ROWS, F64_ROWS, U64, U64, F64_ROWS, F64, I32_ROWS, U64, U64, I32, I64,
+    U64, U64_ROWS, I32_ROWS, F64_ROWS, U64, U64, F64_ROWS, F64, F64, I32_ROWS, U64, U64, I32, I64,
 )  # fmt: skip
 
 
@@ -282,6 +285,7 @@ def add_changes(
     item_keys: U64Array,
     item_lanes: F64Array,
     item_popular: F64Array,
+    item_bounds: F64Array,
     item_heads: I32Array,
     query_slots: U64Array,
     query_keys: U64Array,
@@ -298,8 +302,8 @@ def add_changes(
         times = 1.0 if changes[j, 0] & _ONE == _ONE else -1.0
         _add(
             tag, changes[j, 1], changes[j, 2], times, short, long,
-            cell_slots, cell_keys, cell_links, cell_lanes, item_slots, item_keys, item_lanes, item_popular, item_heads,
-            query_slots, query_keys, query_heads, fill,
+            cell_slots, cell_keys, cell_links, cell_lanes, item_slots, item_keys, item_lanes, item_popular, item_bounds,
+            item_heads, query_slots, query_keys, query_heads, fill,
         )  # fmt: skip
     return stop
 
@@ -320,6 +324,7 @@ def add_entries(
     item_keys: U64Array,
     item_lanes: F64Array,
     item_popular: F64Array,
+    item_bounds: F64Array,
     item_heads: I32Array,
     query_slots: U64Array,
     query_keys: U64Array,
@@ -335,8 +340,8 @@ def add_entries(
             continue
         _add(
             entries[j, 2] >> _S56, entries[j, 0], entries[j, 1], sign * np.float64(count), short, long,
-            cell_slots, cell_keys, cell_links, cell_lanes, item_slots, item_keys, item_lanes, item_popular, item_heads,
-            query_slots, query_keys, query_heads, fill,
+            cell_slots, cell_keys, cell_links, cell_lanes, item_slots, item_keys, item_lanes, item_popular, item_bounds,
+            item_heads, query_slots, query_keys, query_heads, fill,
         )  # fmt: skip
     return stop
 
