@@ -53,6 +53,8 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     feature_age_ms: int | None = None
     after_reached: bool | None = None
     event: Coordinates | None = None
+    reason: str = ""
+    """Why the answer did not come from the model; empty when it did."""
 
 
 class WireResult(msgspec.Struct, frozen=True, kw_only=True):
