@@ -26,6 +26,8 @@ def add_events_agent(
             async for event in stream.noack().events():
                 await intake.take(_record(event.message))
                 event.ack()
+                # Frames that are here already come without a pause; answers to asks must run between them.
+                await asyncio.sleep(0)
         except asyncio.CancelledError:
             raise
         # The outermost loop of the stream: whatever it is, it must not come back to Faust, which would commit past it.

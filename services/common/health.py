@@ -17,10 +17,15 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._notices: dict[str, Check] = {}
 
     def add(self, name: str, check: Check) -> None:
         """Add a check: it returns why the process cannot do its work, or None."""
         self._checks[name] = check
+
+    def add_notice(self, name: str, check: Check) -> None:
+        """Add what is worth knowing but keeps nobody from working (degraded); shown by `/readyz?verbose` only."""
+        self._notices[name] = check
 
     def reasons(self) -> dict[str, str | None]:
         """Return what each check says now."""
@@ -43,6 +48,8 @@ class Health:
         ready = all(reason is None for reason in reasons.values())
         if "verbose" in request.query:
             lines = [f"[+] {name} ok" if why is None else f"[-] {name}: {why}" for name, why in reasons.items()]
+            noticed = {name: check() for name, check in self._notices.items()}
+            lines += [f"[+] {name} ok" if why is None else f"[~] {name}: {why}" for name, why in noticed.items()]
         else:
             lines = [f"[-] {name}: {why}" for name, why in reasons.items() if why is not None]
         text = "\n".join([*lines, "ready" if ready else "not ready"]) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import KafkaError, Message
 
@@ -28,15 +29,17 @@ from services.processor.metrics import Figures, ProcessorMetrics
 from services.processor.restore import Restored
 from services.processor.settings import ProcessorSettings
 from services.processor.snapshots import Snapshots
+from services.processor.stall import DeliveryStalledError, StallDetector
 from streams.agents import add_events_agent
 from streams.app import DeliveringApp, FaustSettings, make_app
 from streams.asks import Ranking, encode_ranking
-from streams.dead_letter import DeadLetter, bury
+from streams.dead_letter import bury
 from streams.delivery import Delivery
 from streams.errors import LogTruncated
 from streams.intake import Intake
 from streams.logs import events_log, rankings_log
-from streams.truncation import BrokerProbe, EpochsSeen, Place, Watch
+from streams.state import State
+from streams.truncation import BrokerProbe, EpochsSeen, LogUnreachableError, Place, Watch
 
 log = get_logger(__name__)
 
@@ -83,6 +86,31 @@ class Assembly:
         limit = 2 * self.settings.silence_ms / 1000
         return f"no fetch was answered for {silent:.1f} s" if silent > limit else None
 
+    def inference_notice(self) -> str | None:
+        """Whether rankings come from the model; the lower rungs answer when they do not."""
+        state = self.inference.breaker_state.value
+        return None if state == "closed" else f"the worker is not asked (breaker {state}); counters answer"
+
+    async def watch_log(self) -> None:
+        """Look at the log's ends every so often, for ever. Raises LogTruncated, DeliveryStalledError."""
+        stall = StallDetector(self.settings.stall_seconds)
+        while True:
+            await self.clock.sleep(self.settings.watch_interval_seconds)
+            try:
+                await self.watch.look()
+            except LogUnreachableError as problem:
+                self.live.unreachable(problem)
+                continue
+            ends = {place: end.next_offset for place, end in self.watch.ends.items()}
+            reason = stall.stalled(self.clock.monotonic(), ends, self.next_offsets(), self.seen.last_answer_seconds)
+            if reason is not None:
+                raise DeliveryStalledError(f"{reason}; the processor starts again from its snapshot")
+
+    async def watch_faust(self) -> None:
+        """Wait until Faust ends by itself, which it must not. Raises its reason."""
+        await self.app.wait_until_stopped()
+        raise DeliveryStalledError(f"Faust ended: {self.app.crash_reason}") from self.app.crash_reason
+
     def log_blocker(self) -> str | None:
         """Whether a log was cut."""
         return None if self.watch.cut is None else str(self.watch.cut)
@@ -123,62 +151,44 @@ def assemble(
     """Build a processor around a state that is up to date. Call it in the loop that it will run in."""
     state = restored.state
     seen = EpochsSeen(settings.silence_ms / 1000)
-    delivery = Delivery(
-        region.bootstrap,
-        delivery_timeout_ms=int(settings.delivery_timeout_seconds * 1000),
-        queue_messages_max=settings.rankings_queue_max,
-    )
-
-    def on_cut(cut: LogTruncated) -> None:
-        log.error("a log was cut", reason=str(cut))
-        leave_mark(region.snapshot_dir, str(cut), clock.unix_ms())
-
-    probe = BrokerProbe(region.bootstrap, f"{group}.probe", settings.broker_timeout_seconds)
-    watch = Watch(probe, seen, lambda: marks_of(state), on_cut)
+    delivery = _delivery(region, settings)
+    watch = _watch(group, state, seen, region, settings, clock)
     gate = Gate(EPOCH_OPEN)
     items = Catalogue(state.catalogue)
     featurizer = ModelFeaturizer(items, Retriever(items), restored.index.read, settings.candidates_max)
     inference = InferenceClient(region.inference_url, clock=clock)
-    answerer = Answerer(
-        region=identity.region,
-        featurizer=featurizer,
-        ladder=Ladder(inference.infer, counters_score, popularity_score),
-        gate=gate,
-        publish=_publisher(delivery, rankings_log(identity.incarnation), metrics),
-        frontier=lambda: state.frontier,
-        clock=clock,
-        limits=settings.ask_limits,
-        observer=metrics,
-    )
     catalogue = CatalogueFollower(items.follow, settings.catalogue_interval_seconds, clock.sleep)
     live = Live(
         state=state,
         watch=watch,
-        answerer=answerer,
+        answerer=Answerer(
+            region=identity.region,
+            featurizer=featurizer,
+            ladder=Ladder(inference.infer, counters_score, popularity_score),
+            gate=gate,
+            publish=_publisher(delivery, rankings_log(identity.incarnation), metrics),
+            frontier=lambda: state.frontier,
+            clock=clock,
+            limits=settings.ask_limits,
+            observer=metrics,
+        ),
         catalogue=catalogue,
         metrics=metrics,
         clock=clock,
         key_fingerprint=identity.key_fingerprint,
         asks_frame_max=settings.asks_frame_max,
     )
-
-    async def put_away(letter: DeadLetter) -> None:
-        await bury(delivery, identity.incarnation, letter)
-
     intake = Intake(
         fold=restored.fold,
         watch=watch,
         seen=seen,
-        bury=put_away,
+        bury=partial(bury, delivery, identity.incarnation),
         observer=live,
         sleep=clock.sleep,
         monotonic=clock.monotonic,
     )
-    app = make_app(
-        FaustSettings(bootstrap=region.bootstrap, group=group, fetch_wait_ms=settings.fetch_wait_ms),
-        seen,
-        clock.monotonic,
-    )
+    faust = FaustSettings(bootstrap=region.bootstrap, group=group, fetch_wait_ms=settings.fetch_wait_ms)
+    app = make_app(faust, seen, clock.monotonic)
     failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     add_events_agent(app, [identity.incarnation], intake, lambda error: _settle(failure, error))
     return Assembly(
@@ -190,22 +200,52 @@ def assemble(
         live=live,
         catalogue=catalogue,
         featurizer=featurizer,
-        snapshots=Snapshots(
-            restored.state,
-            region.snapshot_dir,
-            paused=intake.paused,
-            clock=clock,
-            interval_seconds=settings.snapshot_interval_seconds,
-            copy_to=settings.snapshot_copy or None,
-            may_write=lambda: watch.cut is None,
-            written=restored.on_disk,
-        ),
+        snapshots=_snapshots(restored, intake, watch, region, settings, clock),
         inference=inference,
         delivery=delivery,
         failure=failure,
         settings=settings,
         clock=clock,
         places=[(events_log(identity.incarnation), p) for p in range(region.partitions)],
+    )
+
+
+def _delivery(region: RegionSettings, settings: ProcessorSettings) -> Delivery:
+    return Delivery(
+        region.bootstrap,
+        delivery_timeout_ms=int(settings.delivery_timeout_seconds * 1000),
+        queue_messages_max=settings.rankings_queue_max,
+    )
+
+
+def _watch(
+    group: str, state: State, seen: EpochsSeen, region: RegionSettings, settings: ProcessorSettings, clock: Clock
+) -> Watch:
+    def on_cut(cut: LogTruncated) -> None:
+        log.error("a log was cut", reason=str(cut))
+        leave_mark(region.snapshot_dir, str(cut), clock.unix_ms())
+
+    probe = BrokerProbe(region.bootstrap, f"{group}.probe", settings.broker_timeout_seconds)
+    return Watch(probe, seen, lambda: marks_of(state), on_cut)
+
+
+def _snapshots(
+    restored: Restored,
+    intake: Intake,
+    watch: Watch,
+    region: RegionSettings,
+    settings: ProcessorSettings,
+    clock: Clock,
+) -> Snapshots:
+    return Snapshots(
+        restored.state,
+        region.snapshot_dir,
+        paused=intake.paused,
+        clock=clock,
+        interval_seconds=settings.snapshot_interval_seconds,
+        copy_to=settings.snapshot_copy or None,
+        may_write=lambda: watch.cut is None,
+        written=restored.on_disk,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.inference.errors import InferenceExpired, InferenceFailed, InferenceRefused
+from services.inference.client import InferenceExpired, InferenceFailed, InferenceRefused
 from streams.kinds import Rung
 
 CLIENT_SLACK_SECONDS: Final = 0.01

@@ -29,7 +29,7 @@ from services.processor.restore import Restored, restore
 from services.processor.settings import ProcessorSettings
 from services.processor.surface import Surface
 from streams.app import drop_empty_groups, group_of, group_prefix, set_group_offsets
-from streams.truncation import LogUnreachableError, keep_looking
+from streams.truncation import LogUnreachableError
 
 log = get_logger(__name__)
 
@@ -127,6 +127,7 @@ class ProcessorProcess:
         health.add("faust", assembly.faust_blocker)
         health.add("broker", assembly.broker_blocker)
         health.add("log", assembly.log_blocker)
+        health.add_notice("inference", assembly.inference_notice)
 
     async def _work(self, assembly: Assembly, region: str, incarnation: str, stop: asyncio.Event) -> None:
         """Run until told to stop, or until something fails; a failure is raised."""
@@ -140,7 +141,8 @@ class ProcessorProcess:
 
         work: list[Awaitable[object]] = [
             assembly.failure,
-            keep_looking(assembly.watch, settings.watch_interval_seconds, self._clock.sleep, assembly.live.unreachable),
+            assembly.watch_log(),
+            assembly.watch_faust(),
             assembly.catalogue.run(),
             assembly.snapshots.run(),
         ]

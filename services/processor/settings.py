@@ -52,6 +52,8 @@ class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     silence_ms: Positive = 500
     """After this long without an answer to a fetch the log must show its last records again."""
     watch_interval_seconds: PositiveSeconds = 1.0
+    stall_seconds: PositiveSeconds = 30.0
+    """When records wait and none is taken for this long, the process starts again."""
     broker_timeout_seconds: PositiveSeconds = 5.0
     delivery_timeout_seconds: PositiveSeconds = 20.0
     """After this long without an acknowledgement a dead letter counts as not written, and the process ends."""

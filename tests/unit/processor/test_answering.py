@@ -9,7 +9,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 
-from services.inference.errors import InferenceUnavailable
+from services.inference.client import InferenceUnavailable
 from services.processor.admission import AskLimits
 from services.processor.answering import Answerer, Prepared, ranked
 from services.processor.gate import Gate

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from services.inference.errors import InferenceExpired, InferenceRefused, InferenceUnavailable
+from services.inference.client import InferenceExpired, InferenceRefused, InferenceUnavailable
 from services.processor.ladder import Ladder, Scored, Scores, StepDown, Tensors
 from streams.kinds import Rung
 
