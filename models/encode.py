@@ -33,18 +33,20 @@ Tensors = dict[str, npt.NDArray[Any]]
 Float = npt.NDArray[np.float32]
 
 FEATURE_NAMES: Final = (
-    "query_clicks_short",
-    "query_clicks_long",
-    "query_clicks_all",
+    "query_log_short",
+    "query_log_long",
+    "query_log_all",
     "query_share_short",
     "query_share_long",
     "query_known",
+    "query_known_short",
     "variant_share_short",
     "variant_share_long",
     "variant_known",
-    "popularity_short",
-    "popularity_long",
-    "popularity_share",
+    "popularity_log_short",
+    "popularity_log_long",
+    "popularity_share_short",
+    "popularity_share_long",
     "trend",
     "purchases",
     "coverage",
@@ -61,6 +63,8 @@ FEATURE_NAMES: Final = (
     "touched",
     "touched_for_query",
     "price",
+    "blend",
+    "blend_log",
 )
 FEATURE: Final = {name: place for place, name in enumerate(FEATURE_NAMES)}
 
@@ -69,11 +73,12 @@ def encode(ask: Ask, candidates: Candidates, view: CounterView, catalogue: Catal
     """The model's inputs for one ask and its K candidates (B = 1); see `INPUTS` in models/export.py for the shapes."""
     features = np.zeros((len(candidates), len(FEATURE_NAMES)), np.float32)
     if len(candidates):
-        _write_query_counts(features, candidates, view)
+        asked = _write_query_counts(features, candidates, view)
         _write_popularity(features, candidates, view)
         _write_text(features, candidates, catalogue)
         _write_history(features, candidates, view, ask.at_ms)
         _write_price(features, catalogue.columns.price[candidates.rows])
+        _write_blend(features, asked)
     items, kinds, gaps = _history_tensors(candidates.reading, ask.at_ms)
     return {
         "query_tokens": query_tokens(candidates.reading.typed)[None, :],
@@ -119,45 +124,65 @@ def _write(features: Float, name: str, values: npt.NDArray[Any] | float) -> None
     features[:, FEATURE[name]] = values
 
 
-def _write_query_counts(features: Float, candidates: Candidates, view: CounterView) -> None:
-    """Clicks for the query itself, and for the ways of saying it or parts of it that were clicked before."""
+def _write_query_counts(features: Float, candidates: Candidates, view: CounterView) -> Counts:
+    """Clicks for the query itself, and for the ways of saying it or parts of it; returns the former, (K, 3)."""
     reading, items = candidates.reading, candidates.items
+    asked: Counts = view.query_item_counts(reading.query, items) if reading.query else np.zeros((len(items), 3))
+    totals = asked.sum(axis=0)
     if reading.query:
-        counts = view.query_item_counts(reading.query, items)
-        totals = counts.sum(axis=0)
-        logs = np.log1p(counts)
-        _write(features, "query_clicks_short", logs[:, SHORT])
-        _write(features, "query_clicks_long", logs[:, LONG])
-        _write(features, "query_clicks_all", logs[:, UNDECAYED])
-        _write(features, "query_share_short", counts[:, SHORT] / (totals[SHORT] + _SHARE_PRIOR))
-        _write(features, "query_share_long", counts[:, LONG] / (totals[LONG] + _SHARE_PRIOR))
+        # Logarithms of shares, not of counts: a shop with ten times the clicks must look the same.
+        logs = np.log((asked + 0.1) / (totals + 1.0))
+        _write(features, "query_log_short", logs[:, SHORT])
+        _write(features, "query_log_long", logs[:, LONG])
+        _write(features, "query_log_all", logs[:, UNDECAYED])
+        _write(features, "query_share_short", asked[:, SHORT] / (totals[SHORT] + _SHARE_PRIOR))
+        _write(features, "query_share_long", asked[:, LONG] / (totals[LONG] + _SHARE_PRIOR))
         _write(features, "query_known", totals[LONG] / (totals[LONG] + 2.0))
+        _write(features, "query_known_short", totals[SHORT] / (totals[SHORT] + 8.0))
     shares = np.zeros((len(items), 3))
     trust = 0.0
     for variant in reading.variants:
         counts = view.query_item_counts(variant.query, items)
-        totals = counts.sum(axis=0)
-        if totals[UNDECAYED] == 0:
+        sums = counts.sum(axis=0)
+        if sums[UNDECAYED] == 0:
             continue
-        known = float(totals[LONG] / (totals[LONG] + _VARIANT_PRIOR))
+        known = float(sums[LONG] / (sums[LONG] + _VARIANT_PRIOR))
         weight = variant.weight**2 * known
-        shares += weight * counts / np.maximum(totals, 1e-9)
+        shares += weight * counts / np.maximum(sums, 1e-9)
         trust += weight
     if trust:
         _write(features, "variant_share_short", shares[:, SHORT] / trust)
         _write(features, "variant_share_long", shares[:, LONG] / trust)
         _write(features, "variant_known", min(trust, 2.0))
+    return asked
 
 
 def _write_popularity(features: Float, candidates: Candidates, view: CounterView) -> None:
+    """Clicks of each candidate against those of the most clicked one, so that a shop's size does not show."""
     counts = view.item_counts(candidates.items)
     short, long = counts[:, CLICKS, SHORT], counts[:, CLICKS, LONG]
-    _write(features, "popularity_short", np.log1p(short))
-    _write(features, "popularity_long", np.log1p(long))
-    _write(features, "popularity_share", short / max(float(short.max()), 1.0))
+    most_short, most_long = float(short.max()), float(long.max())
+    _write(features, "popularity_log_short", np.log((short + 0.25) / (most_short + 1.0)))
+    _write(features, "popularity_log_long", np.log((long + 0.25) / (most_long + 1.0)))
+    _write(features, "popularity_share_short", short / max(most_short, 1.0))
+    _write(features, "popularity_share_long", long / max(most_long, 1.0))
     # The long lane forgets five times as slowly: of a steady item it holds about five times as much.
     _write(features, "trend", np.log((short + 1.0) / (long / 5.0 + 1.0)))
-    _write(features, "purchases", np.log1p(counts[:, CARTS, LONG] + 4.0 * counts[:, PURCHASES, LONG]))
+    bought = counts[:, CARTS, LONG] + 4.0 * counts[:, PURCHASES, LONG]
+    _write(features, "purchases", bought / (long + 5.0))
+
+
+def _write_blend(features: Float, asked: Counts) -> None:
+    """One estimate of each candidate's share of the query's clicks: recent clicks, backed off to older ones, those to
+    the variants of the query, those to text weighted with popularity (the usual chain of Dirichlet priors)."""
+    text = features[:, FEATURE["coverage"]] + features[:, FEATURE["spelling"]] + features[:, FEATURE["initials"]]
+    guess = (0.02 + text**4) * (0.03 + features[:, FEATURE["popularity_share_long"]])
+    trust = features[:, FEATURE["variant_known"]]
+    prior = (0.5 * guess / guess.sum() + trust * features[:, FEATURE["variant_share_long"]]) / (0.5 + trust)
+    long = (asked[:, LONG] + 2.0 * prior) / (asked[:, LONG].sum() + 2.0)
+    short = (asked[:, SHORT] + 4.0 * long) / (asked[:, SHORT].sum() + 4.0)
+    _write(features, "blend", short)
+    _write(features, "blend_log", np.log(short + 1e-3))
 
 
 def _write_text(features: Float, candidates: Candidates, catalogue: Catalogue) -> None:
@@ -232,22 +257,21 @@ def _write_price(features: Float, price: Float) -> None:
 
 
 def counters_score(tensors: Tensors) -> Float:
-    """Rung 2, shape (K,): what was clicked for the query, backed off to its parts, its words and popularity.
+    """Rung 2, shape (K,): the blended share of the query's clicks, then what goes with the user's history.
 
-    All zero when nothing is known of any candidate.
+    All zero when no click on any candidate is known: then the counters have nothing to say.
     """
     features: Float = tensors["candidate_feats"][0]
-    column = {name: features[:, place] for name, place in FEATURE.items()}
-    asked = tensors["query_tokens"].any()
-    exact = column["query_share_short"] + 0.3 * column["query_share_long"]
-    text = column["coverage"] + 0.5 * column["spelling"] + 0.3 * column["likeness"] + 0.5 * column["initials"]
-    back_off = 0.25 * column["variant_share_long"] + 0.15 * text
-    popularity = (0.02 if asked else 0.2) * column["popularity_short"]
-    score: Float = exact + back_off + popularity + 0.1 * column["co_share"]
-    return score.astype(np.float32)
+    if not features[:, FEATURE["popularity_share_long"]].any():
+        return np.zeros(len(features), np.float32)
+    score: Float = features[:, FEATURE["blend"]] + np.float32(0.1) * features[:, FEATURE["co_share"]]
+    return score
 
 
 def popularity_score(tensors: Tensors) -> Float:
-    """Rung 3, shape (K,): clicks of the last days, whatever was asked."""
+    """Rung 3, shape (K,): clicks of the last days against the most clicked candidate's, whatever was asked."""
     features: Float = tensors["candidate_feats"][0]
-    return features[:, FEATURE["popularity_short"]] + 0.01 * features[:, FEATURE["popularity_long"]]
+    score: Float = (
+        features[:, FEATURE["popularity_share_short"]] + 0.01 * features[:, FEATURE["popularity_share_long"]]
+    )
+    return score

@@ -44,6 +44,8 @@ class ShopSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the items that come out while the log runs."""
     focus: float = 0.75
     """How often a user clicks what they came for rather than what they were shown."""
+    stray_share: float = 0.05
+    """How often a click has nothing to do with the query: something popular that was seen on the way."""
     typo_share: float = 0.07
     follow_up_share: float = 0.2
     """How often a search is followed by another one of the same session."""
@@ -229,7 +231,10 @@ class _Crowd:
     def _clicked(self, wanted: int) -> tuple[int, int]:
         """What is clicked, and at which place the shop had shown it."""
         mates = np.flatnonzero((self._series == self._series[wanted]) & (self._popularity > 0))
-        if self._rng.random() >= self._settings.focus:
+        chance = self._rng.random()
+        if chance < self._settings.stray_share:
+            clicked = self._draw(wanted)
+        elif chance >= self._settings.focus:
             clicked = self._weighted(mates, 0.7, wanted)
         else:
             clicked = wanted

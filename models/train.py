@@ -35,7 +35,7 @@ WITHOUT_QUERY_EVERY: Final = 6
 GOLDEN_ROWS: Final = 72
 GOLDEN_CANDIDATES: Final = 40
 EVENTS_DEFAULT: Final = 64_000
-_SHOPS: Final = 16
+_SHOPS: Final = 12
 
 
 def shop_family(seed: int, searches: int, shops: int = _SHOPS) -> list[ShopSettings]:
@@ -51,6 +51,7 @@ def shop_family(seed: int, searches: int, shops: int = _SHOPS) -> list[ShopSetti
             zipf_exponent=float(rng.uniform(0.7, 1.3)),
             launches_share=float(rng.uniform(0.1, 0.6)),
             focus=float(rng.uniform(0.45, 0.9)),
+            stray_share=float(rng.uniform(0.0, 0.2)),
             typo_share=float(rng.uniform(0.03, 0.12)),
             follow_up_share=float(rng.uniform(0.05, 0.35)),
         )
