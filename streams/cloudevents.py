@@ -87,6 +87,8 @@ DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def is_json(content_type: str) -> bool:
     """Whether a media type such as `application/json; charset=utf-8` says JSON."""
+    if content_type == "application/json":
+        return True
     media = content_type.partition(";")[0].strip().lower()
     return media == "application/json" or media.endswith("+json") or media == "text/json"
 

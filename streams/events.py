@@ -21,7 +21,7 @@ from streams.asks import NO_RANKING
 from streams.cloudevents import DECODE_ERRORS, NO_CONTROLS, CloudEvent, explain, to_ms
 from streams.errors import BadEvent
 from streams.frame import EventRow
-from streams.hashing import item_hash
+from streams.item_key import item_key
 from streams.kinds import Kind
 from streams.pseudonym import Pseudonyms
 
@@ -240,7 +240,7 @@ class EventReader:
         if len(content.body) > BODY_BYTES_MAX:
             size = len(content.body)
             raise BadEvent("data", f"takes {size} bytes, more than {BODY_BYTES_MAX}", "Send less beside the ids.")
-        key = item_hash(content.item) if content.kind is Kind.ITEM else content.user
+        key = item_key(content.item) if content.kind is Kind.ITEM else content.user
         return Received(event.id, content.row(event.source, event.id), key)
 
     def search(self, said: Search, *, source: str, event_id: str, time_ms: int) -> Received:

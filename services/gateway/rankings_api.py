@@ -31,7 +31,7 @@ from streams.asks import Ask, AskKind, Ranking
 from streams.cloudevents import DECODE_ERRORS, explain, is_json, rfc3339, to_ms
 from streams.errors import BadEvent
 from streams.events import Received, Search, check_time
-from streams.hashing import item_hash
+from streams.item_key import item_key
 from streams.position import Position
 
 RequestT = TypeVar("RequestT", bound=RankingRequest)
@@ -146,7 +146,7 @@ class RankingsApi:
             candidates=said.candidates if isinstance(said, SearchRequest) else None,
             after=[self._position(number, token) for number, token in enumerate(said.after)],
         )
-        return Asked(ask, pseudonym or item_hash(item), event, session)
+        return Asked(ask, pseudonym or item_key(item), event, session)
 
     def _search_event(self, said: SearchRequest, ask_id: str, at_ms: int, now_ms: int) -> Received:
         if said.id is not None and said.time is None and said.at is None:
