@@ -1,12 +1,13 @@
 """What a replay found, as one value and as words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from models.quality import QualityFigures
 from services.replay.judge import QualityReport
 from services.replay.latency import LatencyReport, quantile
 from services.replay.latency import report as latency_report
@@ -72,8 +73,9 @@ def build(
     player: Player,
     tally: Tally,
     quality: QualityReport | None,
+    open_loop: bool,
 ) -> ReplayReport:
-    """The report at the end of a replay."""
+    """The report at the end of a replay. Only an open loop has intended times, hence latencies."""
     return ReplayReport(
         source=source,
         catalogue_items=catalogue_items,
@@ -81,7 +83,7 @@ def build(
         seconds=seconds,
         published=tally.report(),
         bulk_events_per_second=bulk_events_per_second,
-        latency=latency_report(player.attempts) if player.attempts else None,
+        latency=latency_report(player.attempts) if open_loop and player.attempts else None,
         rankings=ranking_report(player),
         quality=quality if quality is not None and quality.judged else None,
     )
@@ -118,32 +120,23 @@ def rows(report: ReplayReport) -> Sequence[tuple[str, str]]:
     return found
 
 
-def quality_table(quality: QualityReport) -> Table:
-    """MRR@5 and NDCG@10 of every method, overall and by quarter of the stream."""
-    table = Table(title=f"Online quality over {quality.judged:,} searches that led to a click")
-    table.add_column("method")
-    for column in ("MRR@5", "NDCG@10", "first place", "MRR@5 by quarter", "NDCG@10 by quarter"):
-        table.add_column(column, justify="right")
-    for name, figures in quality.methods.items():
-        whole = figures.overall
-        table.add_row(
-            name.replace("_", " "),
-            f"{whole.mrr_at_5:.3f}",
-            f"{whole.ndcg_at_10:.3f}",
-            f"{whole.first_place:.1%}",
-            "  ".join(f"{part.mrr_at_5:.3f}" for part in figures.quarters),
-            "  ".join(f"{part.ndcg_at_10:.3f}" for part in figures.quarters),
-        )
-    for rung, part in quality.by_rung.items():
-        table.add_row(
-            f"ours, rung {rung} ({part.searches:,})",
-            f"{part.mrr_at_5:.3f}",
-            f"{part.ndcg_at_10:.3f}",
-            f"{part.first_place:.1%}",
-            "",
-            "",
-        )
-    return table
+def quality_tables(quality: QualityReport) -> Iterator[Table]:
+    """MRR@5 and NDCG@10 of every method, overall and by quarter of the stream; ours by rung as well."""
+    figures: tuple[tuple[str, Callable[[QualityFigures], float]], ...] = (
+        ("MRR@5", lambda part: part.mrr_at_5),
+        ("NDCG@10", lambda part: part.ndcg_at_10),
+    )
+    for name, read in figures:
+        table = Table(title=f"{name} over {quality.judged:,} searches that led to a click")
+        table.add_column("method")
+        for column in ("all", "quarter 1", "2", "3", "4"):
+            table.add_column(column, justify="right")
+        for method, found in quality.methods.items():
+            row = [read(found.overall), *map(read, found.quarters)]
+            table.add_row(method.replace("_", " "), *(f"{value:.3f}" for value in row))
+        for rung, part in quality.by_rung.items():
+            table.add_row(f"ours, {rung} ({part.searches:,})", f"{read(part):.3f}", "", "", "", "")
+        yield table
 
 
 def show(report: ReplayReport, console: Console) -> None:
@@ -155,7 +148,8 @@ def show(report: ReplayReport, console: Console) -> None:
         table.add_row(label, value)
     console.print(table)
     if report.quality is not None:
-        console.print(quality_table(report.quality))
+        for quality in quality_tables(report.quality):
+            console.print(quality)
         for name, gap in report.quality.gaps.items():
             console.print(
                 f"MRR@5 of ours minus {name.replace('_', ' ')}: {gap.difference:+.3f} "

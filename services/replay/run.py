@@ -100,6 +100,7 @@ class Replay:
             player=player,
             tally=tally,
             quality=self.judge.report() if self._options.rank else None,
+            open_loop=self._options.rate is not None,
         )
 
     async def _main_part(self, player: Player, steps: list[Step], on_search: Hook | None) -> float | None:
