@@ -1,7 +1,0 @@
-"""`python -m services.ledger`."""
-
-import typer
-
-from services.ledger.cli import ledger
-
-typer.run(ledger)
