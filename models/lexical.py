@@ -18,7 +18,7 @@ from models.text import Text, read_query, trigrams, word_hash
 
 Float = npt.NDArray[np.float32]
 SCAN_ROWS: Final = 2_000
-PROPOSED_MAX: Final = 300
+PROPOSED_MAX: Final = 1_000
 FEW_HITS: Final = 20
 """With fewer proposals than this the spelling is taken loosely."""
 _WRITER_BYTES: Final = 15_000_000
@@ -51,6 +51,7 @@ class LexicalIndex:
         builder = tantivy.SchemaBuilder()
         builder.add_text_field("key", stored=False, tokenizer_name="raw", index_option="basic")
         builder.add_unsigned_field("row", stored=False, indexed=False, fast=True)
+        builder.add_unsigned_field("hash", stored=False, indexed=False, fast=True)
         builder.add_text_field("title", stored=False, tokenizer_name="whitespace")
         self._schema = builder.build()
         self._index = tantivy.Index(self._schema)
@@ -80,6 +81,7 @@ class LexicalIndex:
             document = tantivy.Document()
             document.add_text("key", key)
             document.add_unsigned("row", row)
+            document.add_unsigned("hash", item_hash)
             document.add_text("title", " ".join(self._catalogue.text(row).words))
             self._writer.add_document(document)
             self._written.add(item_hash)
@@ -93,10 +95,9 @@ class LexicalIndex:
         if len(self._catalogue) <= SCAN_ROWS:
             return np.flatnonzero(mask) if mask is not None else self._catalogue.live_rows()
         self._refresh()
-        rows = self._search([(tantivy.Occur.Should, self._term(word)) for word in words])
+        rows = self._search([self._term(word) for word in words])
         if len(rows) < FEW_HITS:
-            loose = [(tantivy.Occur.Should, self._loose(word)) for word in words]
-            rows = np.union1d(rows, self._search(loose))
+            rows = np.union1d(rows, self._search([self._loose(word) for word in words]))
         return rows if mask is None else rows[mask[rows]]
 
     def _term(self, word: str) -> tantivy.Query:
@@ -107,12 +108,28 @@ class LexicalIndex:
             return self._term(word)
         return tantivy.Query.fuzzy_term_query(self._schema, "title", word, distance=1, transposition_cost_one=True)
 
-    def _search(self, clauses: list[tuple[tantivy.Occur, tantivy.Query]], limit: int = PROPOSED_MAX) -> Rows:
-        if not clauses:
+    def _search(self, terms: list[tantivy.Query]) -> Rows:
+        """Rows that hold any of the terms.
+
+        More than PROPOSED_MAX of them are cut by BM25, whose order among near equals depends on the segments. So the
+        titles that hold every term, which are the ones that matter then, are added in the order of their hashes.
+        """
+        if not terms:
             return np.zeros(0, np.int64)
-        hits = self._searcher.search(tantivy.Query.boolean_query(clauses), limit, count=False).hits
-        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        return np.array(rows, np.int64)
+        rows = self._rows(tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms]), by_hash=False)
+        if len(rows) < PROPOSED_MAX:
+            return rows
+        every = tantivy.Query.boolean_query([(tantivy.Occur.Must, term) for term in terms])
+        return np.union1d(rows, self._rows(every, by_hash=True))
+
+    def _rows(self, query: tantivy.Query, *, by_hash: bool) -> Rows:
+        if by_hash:
+            found = self._searcher.search(
+                query, PROPOSED_MAX, count=False, order_by_field="hash", order=tantivy.Order.Asc
+            )
+        else:
+            found = self._searcher.search(query, PROPOSED_MAX, count=False)
+        return np.array(self._searcher.fast_field_values("row", [address for _, address in found.hits]), np.int64)
 
     def corrected(self, text: Text) -> tuple[str, ...]:
         """The query's words, those that no title knows replaced by the most alike word that some title does."""
@@ -134,7 +151,7 @@ class LexicalIndex:
 
     def _nearest(self, word: str) -> str:
         self._refresh()
-        rows = self._search([(tantivy.Occur.Should, self._loose(word))], limit=100)
+        rows = self._search([self._loose(word)])
         mine = set(trigrams(word))
         best = (_SPELLING_LIKENESS_MIN, 0, "", word)
         for row in rows.tolist():
