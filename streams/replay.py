@@ -30,6 +30,7 @@ RECORDS_MAX: Final = 1_000
 ANSWER_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.5
 _NOT_THERE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its public name
+_AT_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 _NOT_YET: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -99,7 +100,7 @@ def replay(
     when the broker gives no answer for `answer_seconds`. What was folded before stays folded, the frontier with it.
     """
     taking = fold if isinstance(fold, Fold) else Fold(fold)
-    consumer = Consumer({**consumer_settings(bootstrap, "meridian-replay"), "enable.partition.eof": False})
+    consumer = Consumer({**consumer_settings(bootstrap, "meridian-replay"), "enable.partition.eof": True})
     try:
         readings = _plan(consumer, taking, logs, until, answer_seconds)
         run = _Run(taking, readings, dead_letter, batch_events)
@@ -168,7 +169,8 @@ class _Run:
         reading = self._readings[message.topic() or "", message.partition() or 0]
         problem = message.error()
         if problem is not None:
-            raise _trouble(reading, problem)
+            _meet(problem, reading, message.offset() or 0)
+            return
         if reading.done:
             return
         offset, value = message.offset() or 0, message.value()
@@ -306,10 +308,17 @@ def _confirm(reading: _Reading, offset: int, checksum: int) -> None:
     reading.to_confirm = None
 
 
-def _trouble(reading: _Reading, problem: KafkaError) -> Exception:
+def _meet(problem: KafkaError, reading: _Reading, offset: int) -> None:
+    """The end of a partition is no problem, unless records that must be there did not come before it."""
     if problem.code() in _NOT_THERE:
-        return LogGap(f"{_name(reading)} does not hold offset {reading.next_offset}: {problem.str()}. {_REMEDY}")
-    return LogUnreachableError(f"{_name(reading)} cannot be read: {problem.str()}")
+        raise LogGap(f"{_name(reading)} does not hold offset {reading.next_offset}: {problem.str()}. {_REMEDY}")
+    if problem.code() != _AT_END:
+        raise LogUnreachableError(f"{_name(reading)} cannot be read: {problem.str()}")
+    if offset >= reading.target and not reading.done:
+        raise LogGap(
+            f"{_name(reading)} ends at offset {offset}, but has no record at {_first_offset(reading)}, which must be "
+            f"taken before {reading.target}. {_REMEDY}"
+        )
 
 
 def _leader_epoch(message: Message) -> int:

@@ -154,6 +154,8 @@ def test_a_hole_inside_the_log_is_a_gap(kafka: KafkaBroker) -> None:
     with pytest.raises(LogGap, match="next record is offset 1, but 2 came"):
         replay(kafka.bootstrap, state, [writer.log])
     assert state.frontier[writer.log, 0] == 1
+    with pytest.raises(LogGap, match="no record at 1, which must be taken before 2"):
+        replay(kafka.bootstrap, State(PARAMETERS), [writer.log], until=Frontier({(writer.log, 0): 2}))
 
 
 def test_a_log_that_ends_too_early_is_truncated(kafka: KafkaBroker) -> None:
