@@ -39,6 +39,10 @@ _NOT_THERE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RAN
 _EPOCH_PASSED: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
 
 
+class EpochUnknownError(StreamError):
+    """A record came whose leader epoch nobody noted, so a cut before it could not be told."""
+
+
 class LogUnreachableError(StreamError):
     """The broker did not answer; whether the log is whole is not known. Try again."""
 
@@ -184,16 +188,20 @@ class Watch:
         return None
 
     async def prove(self, place: Place, offset: int) -> None:
-        """Make the log show the last records that were taken from it. Raises LogTruncated, LogUnreachableError."""
+        """Make the log show the last records that were taken from it. Raises as `look` does, and EpochUnknownError."""
         silences = self._seen.silences
         epoch = self._seen.epoch_of(place, offset)
+        if epoch is None:
+            raise EpochUnknownError(
+                f"the leader epoch of {place[0]}/{place[1]}/{offset} was not seen when it was fetched; this is a bug, "
+                "or the log holds batches of an old format"
+            )
         everywhere = silences != self._silences_confirmed
         marks = self._marks()
         wanted = marks if everywhere else {place: marks[place]}
         await self._hold(wanted, lambda _place, _mark, _end: True)
         self._silences_confirmed = silences
-        if epoch is not None:
-            self._confirmed[place] = epoch
+        self._confirmed[place] = epoch
 
     async def look(self) -> None:
         """One round of the watchdog. Raises LogTruncated, LogUnreachableError."""

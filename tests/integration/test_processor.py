@@ -54,6 +54,8 @@ def test_live_and_replayed_digest_agree_after_kill_9_in_mid_stream(kafka: KafkaB
             process.start(wait=False)
             seconds = process.wait_ready()
             print(f"ready again {seconds:.2f} s after the start that followed kill -9")
+        writer.spread(event_rows(2_000, seed=99))
+        total += 2_000
         writer.flush()
         live = process.wait_events(total)
         assert (live["events"], live["duplicates"], live["late"], live["dead"]) == (total, 0, 0, 0)

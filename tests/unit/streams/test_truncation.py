@@ -6,7 +6,16 @@ from collections.abc import Iterable
 import pytest
 
 from streams.errors import LogTruncated
-from streams.truncation import EpochsSeen, LogEnd, LogUnreachableError, Mark, Place, Watch, batch_epochs
+from streams.truncation import (
+    EpochsSeen,
+    EpochUnknownError,
+    LogEnd,
+    LogUnreachableError,
+    Mark,
+    Place,
+    Watch,
+    batch_epochs,
+)
 
 LOG: Place = ("east-1.events", 0)
 
@@ -96,7 +105,7 @@ async def test_a_log_cut_and_written_past_the_frontier_is_an_alarm() -> None:
     with pytest.raises(LogTruncated, match="checksum"):
         await reader.watch.prove(LOG, 4)
     assert len(reader.cuts) == 1
-    assert reader.watch.doubt(LOG, 5) is not None, "nothing may be taken ever after"
+    assert reader.watch.doubt(("another.events", 0), 0) is not None, "nothing may be taken ever after, from any log"
     with pytest.raises(LogTruncated):
         await reader.watch.look()
 
@@ -151,8 +160,11 @@ async def test_an_unreachable_broker_is_no_cut() -> None:
 
 
 async def test_a_record_of_unknown_epoch_is_doubted() -> None:
-    """If the fetches are no longer seen, nothing is taken on trust."""
-    assert Reader(Broker([1, 2]), taken=1).watch.doubt(LOG, 1) is not None
+    """If the fetches are no longer seen, nothing is taken on trust, and nobody asks for ever."""
+    reader = Reader(Broker([1, 2]), taken=1)
+    assert reader.watch.doubt(LOG, 1) is not None
+    with pytest.raises(EpochUnknownError):
+        await reader.watch.prove(LOG, 1)
 
 
 async def test_a_new_reader_has_nothing_to_prove() -> None:
