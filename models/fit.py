@@ -106,8 +106,8 @@ def fit(
     held_out: Lists,
     *,
     seed: int,
-    hidden: int = 16,
-    decay: float = 1e-4,
+    hidden: int = 8,
+    decay: float = 3e-3,
     iterations: int = 120,
     on_iteration: Callable[[int, float], None] = lambda iteration, loss: None,
 ) -> Fitted:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tantivy
 
 from models.catalogue import Catalogue, Mask, Rows
-from models.text import Text, read_query, trigrams, word_hash
+from models.text import Text, one_slip, read_query, word_hash
 
 Float = npt.NDArray[np.float32]
 SCAN_ROWS: Final = 2_000
@@ -23,7 +23,6 @@ FEW_HITS: Final = 20
 """With fewer proposals than this the spelling is taken loosely."""
 _WRITER_BYTES: Final = 15_000_000
 _CORRECTED_LETTERS_MIN: Final = 4
-_SPELLING_LIKENESS_MIN: Final = 0.35
 _CORRECTIONS_MAX: Final = 20_000
 
 
@@ -132,7 +131,7 @@ class LexicalIndex:
         return np.array(self._searcher.fast_field_values("row", [address for _, address in found.hits]), np.int64)
 
     def corrected(self, text: Text) -> tuple[str, ...]:
-        """The query's words, those that no title knows replaced by the most alike word that some title does."""
+        """The query's words, those that no title knows replaced by one that is a slip away and stands in most titles."""
         known = self._catalogue.word_items
         return tuple(
             word if value in known else self._correction(word)
@@ -152,16 +151,11 @@ class LexicalIndex:
     def _nearest(self, word: str) -> str:
         self._refresh()
         rows = self._search([self._loose(word)])
-        mine = set(trigrams(word))
-        best = (_SPELLING_LIKENESS_MIN, 0, "", word)
+        best = (0, "", word)
         for row in rows.tolist():
             for candidate in self._catalogue.text(row).words:
-                if abs(len(candidate) - len(word)) > 1:
-                    continue
-                theirs = set(trigrams(candidate))
-                likeness = 2 * len(mine & theirs) / (len(mine) + len(theirs))
-                titles = self._catalogue.word_items[word_hash(candidate)]
-                best = max(best, (likeness, titles, candidate, candidate))
+                if one_slip(word, candidate):
+                    best = max(best, (self._catalogue.word_items[word_hash(candidate)], candidate, candidate))
         return best[-1]
 
     def match(self, words: tuple[str, ...], rows: Rows) -> Match:

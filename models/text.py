@@ -64,6 +64,20 @@ def trigrams(squashed: str) -> list[str]:
     return [marked[at : at + 3] for at in range(max(len(marked) - 2, 1))] if squashed else []
 
 
+def one_slip(one: str, other: str) -> bool:
+    """Whether two words differ by one letter put in, left out, exchanged for another, or changed with its neighbour."""
+    if one == other or abs(len(one) - len(other)) > 1:
+        return False
+    start = 0
+    while start < min(len(one), len(other)) and one[start] == other[start]:
+        start += 1
+    if len(one) == len(other):
+        swapped = one[start + 1 : start + 2] + one[start] == other[start : start + 2]
+        return one[start + 1 :] == other[start + 1 :] or (swapped and one[start + 2 :] == other[start + 2 :])
+    shorter, longer = sorted((one, other), key=len)
+    return shorter[start:] == longer[start + 1 :]
+
+
 def signature_of(squashed: str) -> npt.NDArray[np.uint64]:
     """Shape (8,): the trigrams of a text as bits."""
     bits = 0
