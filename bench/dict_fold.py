@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -25,6 +26,11 @@ class DictFold:
         self.history: dict[int, dict[int, list[tuple[int, bytes, str, int, int]]]] = defaultdict(
             lambda: defaultdict(list)
         )
+
+    def fold_all(self, values: Iterable[bytes]) -> None:
+        """Take frames."""
+        for value in values:
+            self.fold(value)
 
     def fold(self, value: bytes) -> None:  # noqa: C901 - one flat loop is what makes it fast
         """Take one frame."""

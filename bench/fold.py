@@ -8,6 +8,7 @@ Prints where the time goes, and one JSON object as its last line.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import tempfile
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 
 from bench.dict_fold import DictFold
 from bench.shop_frames import DAY_MS, ITEMS, START_MS, USER_NUMBERS, Shop, zipf
@@ -35,10 +37,10 @@ DAYS = 20.0
 AT_MS = START_MS + int(DAYS * DAY_MS)
 
 
-def timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[..., object], *arguments: object) -> float:
     """Processor seconds of this thread: what other processes take does not count."""
     start = time.thread_time()
-    work()
+    work(*arguments)
     return time.thread_time() - start
 
 
@@ -58,10 +60,10 @@ def fold_together(fold: Fold, frames: Sequence[Columns]) -> None:
     fold.flush()
 
 
-def decode_all(values: Sequence[bytes], frame_events: int) -> list[Columns]:
-    """Open every frame."""
+def decode_all(values: Sequence[bytes], frame_events: int, into: list[Columns]) -> None:
+    """Open every frame of this many events (the last one may hold fewer: its header is left out)."""
     headers = frame_headers(frame_events, "0" * 16)
-    return [decode_frame(value, headers) for value in values if value]
+    into.extend(decode_frame(value, headers[:1] if value is values[-1] else headers) for value in values)
 
 
 def prepare_all(frames: Sequence[Columns]) -> None:
@@ -88,14 +90,14 @@ def rates(options: argparse.Namespace, values: list[bytes]) -> dict[str, float]:
     for start in range(0, len(values), slice_frames):
         part = values[start : start + slice_frames]
         frames: list[Columns] = []
-        seconds["decode"] += timed(lambda part=part, frames=frames: frames.extend(decode_all(part, options.frame)))
-        seconds["prepare"] += timed(lambda frames=frames: prepare_all(frames))
-        seconds["each"] += timed(lambda frames=frames: fold_each(folds[0], frames))
-        seconds["together"] += timed(lambda frames=frames: fold_together(folds[1], frames))
-        seconds["index"] += timed(lambda frames=frames: fold_each(folds[2], frames))
+        seconds["decode"] += timed(decode_all, part, options.frame, frames)
+        seconds["prepare"] += timed(prepare_all, frames)
+        seconds["each"] += timed(fold_each, folds[0], frames)
+        seconds["together"] += timed(fold_together, folds[1], frames)
+        seconds["index"] += timed(fold_each, folds[2], frames)
         done += sum(f.count for f in frames)
         tenth = part[: max(1, len(part) // 10)]
-        seconds["dict"] += timed(lambda tenth=tenth: [peer.fold(value) for value in tenth])
+        seconds["dict"] += timed(peer.fold_all, tenth)
         peer_done += sum(f.count for f in frames[: len(tenth)])
     assert digest(state) == digest(together) == digest(followed)
     per_event = {name: 1e6 * s / (peer_done if name == "dict" else done) for name, s in seconds.items()}
@@ -112,6 +114,16 @@ def rates(options: argparse.Namespace, values: list[bytes]) -> dict[str, float]:
         "dict_peer_events_per_second": 1e6 / per_event["dict"],
         "times_the_peer": per_event["dict"] / live,
     }
+
+
+def peer_memory(values: list[bytes], frame_events: int) -> float:
+    """Bytes an event that the dicts hold, by what the process grew."""
+    process = psutil.Process()
+    gc.collect()
+    before = process.memory_info().rss
+    peer = DictFold(Parameters().bucket_ms, Parameters().history_max)
+    peer.fold_all(values)
+    return float(process.memory_info().rss - before) / (len(values) * frame_events)
 
 
 class Asked:
@@ -138,21 +150,22 @@ class Asked:
 def state_costs(values: list[bytes], frame_events: int) -> dict[str, float]:
     """Memory, digest, snapshot, index and reads of the state after all frames."""
     state = State()
-    index_at_end = Fold(state)
-    fold_together(index_at_end, decode_all(values, frame_events))
+    frames: list[Columns] = []
+    decode_all(values, frame_events, frames)
+    fold_together(Fold(state), frames)
     found: dict[str, float] = {"retained_events": state.retained_events(), "buckets": len(state.units)}
     found["state_mb_per_million"] = state.nbytes() / state.retained_events()
     found["digest_ms"] = 1e3 * timed(lambda: digest(state).hex())
-    found["audit_ms"] = 1e3 * timed(lambda: audit(state))
+    found["audit_ms"] = 1e3 * timed(audit, state)
     index = ReadIndex(state)
-    found["index_rebuild_ms"] = 1e3 * timed(lambda: index.rebuild(AT_MS))
+    found["index_rebuild_ms"] = 1e3 * timed(index.rebuild, AT_MS)
     found["index_mb_per_million"] = index.nbytes() / state.retained_events()
     with tempfile.TemporaryDirectory() as folder:
-        found["freeze_all_ms"] = 1e3 * timed(lambda: freeze(state))
-        found["snapshot_write_ms"] = 1e3 * timed(lambda: write(freeze(state), folder))
-        found["snapshot_load_ms"] = 1e3 * timed(lambda: load(folder, state.parameters))
+        found["freeze_all_ms"] = 1e3 * timed(freeze, state)
+        found["snapshot_write_ms"] = 1e3 * timed(write, freeze(state), folder)
+        found["snapshot_load_ms"] = 1e3 * timed(load, folder, state.parameters)
     asked = Asked(300)
-    took = [1e3 * timed(lambda n=n: asked.ask(index.read(AT_MS), n)) for n in range(300)]
+    took = [1e3 * timed(asked.ask, index.read(AT_MS), n) for n in range(300)]
     found["reads_200_candidates_ms_p50"] = statistics.median(took)
     found["reads_200_candidates_ms_p99"] = statistics.quantiles(took, n=100)[98]
     found.update(read_parts(index.read(AT_MS), asked))
@@ -172,8 +185,7 @@ def read_parts(view: View, asked: Asked) -> dict[str, float]:
         "history": lambda n: view.history(users[n]),
     }
     return {
-        f"read_{name}_us": 1e6 * statistics.median(timed(lambda n=n, work=work: work(n)) for n in range(200))
-        for name, work in parts.items()
+        f"read_{name}_us": 1e6 * statistics.median(timed(work, n) for n in range(200)) for name, work in parts.items()
     }
 
 
@@ -186,6 +198,7 @@ def main() -> None:
     values = list(Shop(options.events, days=DAYS).frames(options.frame))
     found = {**rates(options, values), **state_costs(values, options.frame)}
     small = list(Shop(100_000, days=DAYS).frames(25))
+    found["dict_peer_mb_per_million"] = peer_memory(values[: 200_000 // options.frame], options.frame)
     found["frames_of_25_events_per_second"] = rates(argparse.Namespace(frame=25), small)["fold_events_per_second"]
     for name, value in found.items():
         print(f"{name:40} {value:>14,.2f}")

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from bench.shop_frames import Shop
 from infra.runtime.kafka import running_broker
@@ -43,7 +43,7 @@ def fill(bootstrap: str, log: str, shop: Shop, frame_events: int) -> int:
         written += len(value)
         while True:
             try:
-                headers = [*frame_headers(count, "0" * 16)]
+                headers: list[tuple[str, str | bytes | None]] = [*frame_headers(count, "0" * 16)]
                 producer.produce(log, value=value, headers=headers, partition=number % PARTITIONS)
                 break
             except BufferError:
