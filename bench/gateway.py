@@ -106,7 +106,7 @@ def start_gateway(directory: str, bootstrap: str) -> tuple[subprocess.Popen[byte
 async def load(
     url: str, raw: list[bytes], connections: int, gateway: psutil.Process
 ) -> tuple[float, float, list[float]]:
-    """Post all batches over some connections; seconds in all, the gateway's CPU seconds, and seconds of each request."""
+    """Post all batches over some connections: seconds in all, CPU seconds of the gateway, seconds of each request."""
     waiting = iter(raw)
     seconds: list[float] = []
 

@@ -97,4 +97,9 @@ class Delivery:
 
     def _poll(self) -> None:
         while not self._ending.is_set():
-            self._producer.poll(POLL_SECONDS)
+            try:
+                self._producer.poll(POLL_SECONDS)
+            except KafkaException:
+                # A fatal error (as after a cut log) is raised here. This thread must live on: what waits for reports
+                # would wait for ever, and further records are refused by `send`.
+                self._ending.wait(POLL_SECONDS)

@@ -82,7 +82,8 @@ class FakeSink:
         return rows
 
     async def close(self, timeout_seconds: float) -> None:
-        """See RecordSink."""
+        """See RecordSink. What comes later is too late."""
+        self.full = True
         self.release()
 
 

@@ -201,7 +201,9 @@ async def test_an_offset_that_was_acknowledged_before_stops_everything() -> None
         assert status == 503
         (cut,) = gateway.cuts
         assert (cut.acknowledged_end, cut.found) == (3, 1)
-        assert (await gateway.post("/v1/events", event(1), STRUCTURED))[0] == 503
+        kept = len(gateway.sink.rows())
+        assert (await gateway.post("/v1/events", [event(n) for n in range(20)], BATCH))[0] == 503
+        assert len(gateway.sink.rows()) == kept, "nothing more is written, to no partition"
         assert gateway.ends.take_changes() == {partition: 3}
 
 
@@ -237,6 +239,7 @@ async def test_with_tokens_only_a_bearer_of_one_gets_in() -> None:
         for headers in (
             {},
             {"Authorization": token},
+            {"Authorization": f"Basic {token}"},
             {"Authorization": f"Bearer {token}x"},
             {"Authorization": "Bearer ü"},
         ):

@@ -159,6 +159,7 @@ async def test_no_answer_by_the_deadline_is_503_and_soon_said_at_once() -> None:
             assert (status, headers["Retry-After"]) == (503, "1")
         assert "did not answer" in problem["detail"] or "has not answered" in problem["detail"]
         assert gateway.figure("meridian_gateway_asks_expired_total") == 2
+        assert gateway.core.desk.in_flight == 0
         asked = len(gateway.sink.asked)
         status, _, problem = await gateway.post("/v1/search", {**SEARCH, "deadline_ms": 10_000})
         assert (status, problem["type"]) == (503, "urn:meridian:problem:processor-unavailable")
