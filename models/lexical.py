@@ -59,6 +59,8 @@ class LexicalIndex:
         self._written: set[int] = set()
         self._dirty: set[int] = {catalogue.item_at(int(row)).hash for row in catalogue.live_rows()}
         self._corrections: dict[str, str] = {}
+        self.refreshes_itself = True
+        """Whether a query takes changes in first. A server takes them in itself (`stage`, `commit`, `show`)."""
         catalogue.subscribe(self._changed)
 
     def _changed(self, hashes: list[int]) -> None:
@@ -66,9 +68,15 @@ class LexicalIndex:
         self._corrections.clear()
 
     def _refresh(self) -> None:
-        """Take in what changed since the last query, in the order of hashes."""
+        """Take in what changed since the last query."""
+        if self.refreshes_itself and self.stage():
+            self.commit()
+            self.show()
+
+    def stage(self) -> bool:
+        """Hand what changed to the index, in the order of hashes, not visible yet; says whether there was anything."""
         if not self._dirty:
-            return
+            return False
         for item_hash in sorted(self._dirty):
             key = f"{item_hash:016x}"
             if item_hash in self._written:
@@ -84,10 +92,17 @@ class LexicalIndex:
             document.add_text("title", " ".join(self._catalogue.text(row).words))
             self._writer.add_document(document)
             self._written.add(item_hash)
+        self._dirty.clear()
+        return True
+
+    def commit(self) -> None:
+        """The slow part: tens of milliseconds on a busy machine. Another thread may do it, while queries go on."""
         self._writer.commit()
         self._index.reload()
+
+    def show(self) -> None:
+        """Let queries see what was committed."""
         self._searcher = self._index.searcher()
-        self._dirty.clear()
 
     def propose(self, words: tuple[str, ...], mask: Mask | None) -> Rows:
         """Rows whose titles may go with the words, in no particular order; `mask` says which rows are allowed."""
@@ -97,7 +112,8 @@ class LexicalIndex:
         rows = self._search([self._term(word) for word in words])
         if len(rows) < FEW_HITS:
             rows = np.union1d(rows, self._search([self._loose(word) for word in words]))
-        return rows if mask is None else rows[mask[rows]]
+        # What left the catalogue may still stand in the text index.
+        return rows[(self._catalogue.columns.live if mask is None else mask)[rows]]
 
     def _term(self, word: str) -> tantivy.Query:
         return tantivy.Query.term_query(self._schema, "title", word, index_option="freq")

@@ -130,6 +130,11 @@ class Retriever:
         self._catalogue = catalogue
         self._lexical = LexicalIndex(catalogue)
 
+    @property
+    def text_index(self) -> LexicalIndex:
+        """For a server, which takes changes in beside the queries."""
+        return self._lexical
+
     def candidates(self, ask: Ask, view: CounterView, limit: int = CANDIDATES_MAX) -> Candidates:
         """The items to be scored for an ask, at most `limit`.
 

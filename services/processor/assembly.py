@@ -155,9 +155,10 @@ def assemble(
     watch = _watch(group, state, seen, region, settings, clock)
     gate = Gate(EPOCH_OPEN)
     items = Catalogue(state.catalogue)
-    featurizer = ModelFeaturizer(items, Retriever(items), restored.index.read, settings.candidates_max)
+    retriever = Retriever(items)
+    featurizer = ModelFeaturizer(items, retriever, restored.index.read, settings.candidates_max)
     inference = InferenceClient(region.inference_url, clock=clock)
-    catalogue = CatalogueFollower(items.follow, settings.catalogue_interval_seconds, clock.sleep)
+    catalogue = CatalogueFollower(items.follow, retriever.text_index, settings.catalogue_interval_seconds, clock.sleep)
     live = Live(
         state=state,
         watch=watch,

@@ -9,8 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
+from typing import Protocol
 
 STEP_ITEMS = 32
+
+
+class TextIndex(Protocol):
+    """The part of `models.lexical.LexicalIndex` that takes changes in."""
+
+    def stage(self) -> bool:
+        """Hand over what changed; False when nothing did."""
+
+    def commit(self) -> None:
+        """The slow part, for another thread."""
+
+    def show(self) -> None:
+        """Let queries see it."""
 
 
 class CatalogueFollower:
@@ -19,10 +33,12 @@ class CatalogueFollower:
     def __init__(
         self,
         follow: Callable[[list[int]], object],
+        texts: TextIndex,
         interval_seconds: float,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._follow = follow
+        self._texts = texts
         self._interval_seconds = interval_seconds
         self._sleep = sleep
         self._waiting: dict[int, None] = {}
@@ -47,10 +63,15 @@ class CatalogueFollower:
 
     async def catch_up(self) -> None:
         """Take in all that waits now."""
+        self._something.clear()
+        staged = False
         while self._waiting:
             step = list(islice(self._waiting, STEP_ITEMS))
             for item in step:
                 del self._waiting[item]
             self._follow(step)
+            staged = self._texts.stage() or staged
             await asyncio.sleep(0)
-        self._something.clear()
+        if staged:
+            await asyncio.to_thread(self._texts.commit)
+            self._texts.show()

@@ -42,3 +42,4 @@ class ModelFeaturizer:
             self.prepare(
                 Ask(ask_id="", reply_to="", kind="search", deadline_unix_ms=0, at_ms=at_ms, query=query, user=1)
             )
+        self._retriever.text_index.refreshes_itself = False
