@@ -37,11 +37,11 @@ class Popularity:
         self._counts: Counter[str] = Counter()
         self._order: list[tuple[int, str]] = []
 
-    def rank(self, query: str, size: int = 10) -> list[str]:
+    def rank(self, query: str, size: int = 10) -> list[str]:  # noqa: ARG002 - a Baseline is told it
         """The most clicked items; the query does not matter."""
         return [item for _, item in self._order[:size]]
 
-    def update(self, query: str, item: str) -> None:
+    def update(self, query: str, item: str) -> None:  # noqa: ARG002 - a Baseline is told it
         """Count one click."""
         count = self._counts[item]
         if count:

@@ -90,7 +90,7 @@ def _attributes(raw: object) -> dict[str, tuple[str, ...]]:
     }
 
 
-def read_item(item: str, hash: int, time_ms: int, body: bytes) -> Item:
+def read_item(item: str, item_hash: int, time_ms: int, body: bytes) -> Item:
     """Read an entry's body; what cannot be read is left out."""
     try:
         raw: Any = msgspec.json.decode(body) if body else {}
@@ -101,7 +101,7 @@ def read_item(item: str, hash: int, time_ms: int, body: bytes) -> Item:
     title, category, stock = raw.get("title"), raw.get("category"), _finite(raw.get("stock"))
     return Item(
         item=item,
-        hash=hash,
+        hash=item_hash,
         title=title if isinstance(title, str) else "",
         category=category if isinstance(category, str) else "",
         price=_finite(raw.get("price")),
@@ -254,7 +254,7 @@ class Catalogue:
             if not members:
                 del self._by_value[key]
 
-    def allowed(self, wanted: Mapping[str, FilterValue], in_stock: bool) -> Mask | None:
+    def allowed(self, wanted: Mapping[str, FilterValue], *, in_stock: bool) -> Mask | None:
         """Which rows pass a filter, over all rows; None when nothing is asked and every item passes.
 
         `wanted` names `category`, `price` or an attribute, with a value, a list of values (any of them), or a range

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xxhash
 
 from models.catalogue import Catalogue
-from models.counters import CARTS, CLICKS, LONG, PURCHASES, SHORT, UNDECAYED, Counts, CounterView
+from models.counters import CARTS, CLICKS, LONG, PURCHASES, SHORT, UNDECAYED, CounterView, Counts
 from models.retrieval import HISTORY_MAX, Candidates, Reading
 from models.text import Text, trigrams
 from streams.asks import Ask
@@ -173,8 +173,11 @@ def _write_popularity(features: Float, candidates: Candidates, view: CounterView
 
 
 def _write_blend(features: Float, asked: Counts) -> None:
-    """One estimate of each candidate's share of the query's clicks: recent clicks, backed off to older ones, those to
-    the variants of the query, those to text weighted with popularity (the usual chain of Dirichlet priors)."""
+    """One estimate of each candidate's share of the query's clicks.
+
+    Recent clicks, backed off to older ones, those to the variants of the query, and those to text weighted with
+    popularity: the usual chain of Dirichlet priors.
+    """
     text = features[:, FEATURE["coverage"]] + features[:, FEATURE["spelling"]] + features[:, FEATURE["initials"]]
     guess = (0.02 + text**4) * (0.03 + features[:, FEATURE["popularity_share_long"]])
     trust = features[:, FEATURE["variant_known"]]
@@ -271,7 +274,5 @@ def counters_score(tensors: Tensors) -> Float:
 def popularity_score(tensors: Tensors) -> Float:
     """Rung 3, shape (K,): clicks of the last days against the most clicked candidate's, whatever was asked."""
     features: Float = tensors["candidate_feats"][0]
-    score: Float = (
-        features[:, FEATURE["popularity_share_short"]] + 0.01 * features[:, FEATURE["popularity_share_long"]]
-    )
+    score: Float = features[:, FEATURE["popularity_share_short"]] + 0.01 * features[:, FEATURE["popularity_share_long"]]
     return score

@@ -50,7 +50,7 @@ def evaluate(
     *,
     end: int | None = None,
     ranked_from: int = 0,
-    on_search: Callable[[int], None] = lambda index: None,
+    on_search: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Quality]:
     """Rank the searches `ranked_from` to `end` of a source; the earlier ones are only learned from."""
     rivals = baselines()
@@ -84,7 +84,9 @@ def table(tallies: dict[str, Quality], parts: int = 4) -> str:
         )
     for name in names[1:]:
         gap = tallies[names[0]].compare(tallies[name])
-        lines.append(f"{names[0]} - {name}: {gap.difference:+.4f} MRR@5, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}")
+        lines.append(
+            f"{names[0]} - {name}: {gap.difference:+.4f} MRR@5, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}"
+        )
     return "\n".join(lines)
 
 

@@ -23,10 +23,12 @@ _NOTHING: Final = np.float32(-1e9)
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """Searches to learn from: features (n, k, F), the clicked candidate in place 0; `known` (n, k) marks real places."""
+    """Searches to learn from, the clicked candidate in place 0."""
 
     features: Float
+    """Shape (n, k, F)."""
     known: Mask
+    """Shape (n, k): which places hold a candidate."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -45,16 +47,20 @@ class Fitted:
 class _Network:
     """Packs the weights into one vector and differentiates the loss."""
 
-    def __init__(self, features: int, hidden: int, decay: float) -> None:
+    def __init__(self, prior: Float, hidden: int, decay: float) -> None:
+        features = len(prior)
         self._shapes = [(features,), (features, hidden), (hidden,), (hidden,)]
         self._decay = decay
+        self._anchor = np.concatenate([prior.astype(np.float64), np.zeros((features + 2) * hidden)])
 
     def start(self, seed: int) -> npt.NDArray[np.float64]:
         rng = np.random.Generator(np.random.PCG64(seed))
         features, hidden = self._shapes[1]
         inner = rng.normal(size=(features, hidden)) / np.sqrt(features)
         outer = rng.normal(size=hidden) * 0.1
-        return np.concatenate([np.zeros(features), inner.ravel(), np.zeros(hidden), outer])
+        vector: npt.NDArray[np.float64] = self._anchor.copy()
+        vector += np.concatenate([np.zeros(features), inner.ravel(), np.zeros(hidden), outer])
+        return vector
 
     def unpack(self, vector: npt.NDArray[np.float64]) -> Weights:
         parts: list[Float] = []
@@ -98,7 +104,8 @@ class _Network:
             )
             slopes += np.concatenate([part.ravel() for part in parts])
         count = max(len(lists), 1)
-        return total / count + self._decay * float(vector @ vector), slopes / count + 2 * self._decay * vector
+        away = vector - self._anchor
+        return total / count + self._decay * float(away @ away), slopes / count + 2 * self._decay * away
 
 
 def fit(
@@ -106,14 +113,17 @@ def fit(
     held_out: Lists,
     *,
     seed: int,
+    prior: Float | None = None,
     hidden: int = 8,
     decay: float = 3e-3,
     iterations: int = 120,
-    on_iteration: Callable[[int, float], None] = lambda iteration, loss: None,
+    on_iteration: Callable[[int, float], None] = lambda *_: None,
 ) -> Fitted:
     """Fit to `lists` and keep the weights that were best on `held_out`.
 
-    Features are standardised for the fit; the returned weights take them as they are.
+    `prior` (F,) are linear weights to start from and to be drawn back to, instead of 0: what is known to order well in
+    shops that look different from the ones at hand. Features are standardised for the fit; the returned weights take
+    them as they are.
     """
     flat = lists.features[lists.known]
     mean, spread = flat.mean(axis=0), flat.std(axis=0) + np.float32(1e-3)
@@ -122,7 +132,8 @@ def fit(
         return Lists(np.where(raw.known[..., None], (raw.features - mean) / spread, 0).astype(np.float32), raw.known)
 
     train, judge = standard(lists), standard(held_out)
-    network = _Network(flat.shape[-1], hidden, decay)
+    start = np.zeros_like(mean) if prior is None else prior * spread
+    network = _Network(start, hidden, decay)
     best_loss, best, done = np.inf, network.start(seed), 0
 
     def after(vector: npt.NDArray[np.float64]) -> None:

@@ -147,7 +147,7 @@ class LexicalIndex:
         return np.array(self._searcher.fast_field_values("row", [address for _, address in found.hits]), np.int64)
 
     def corrected(self, text: Text) -> tuple[str, ...]:
-        """The query's words, those that no title knows replaced by one that is a slip away and stands in most titles."""
+        """The query's words, those that no title knows replaced by the commonest one that is a slip away."""
         known = self._catalogue.word_items
         return tuple(
             word if value in known else self._correction(word)

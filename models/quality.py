@@ -5,6 +5,7 @@ item that was not ranked counts 0, never "left out": leaving it out would flatte
 rankers are compared on the *same* searches, so the spread of their difference is taken over pairs.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -90,7 +91,7 @@ class Quality:
     def parts(self, count: int) -> list[QualityFigures]:
         """The figures of `count` equal slices of the searches, in order: quarters for 4."""
         edges = [len(self._ranks) * part // count for part in range(count + 1)]
-        return [self.figures(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+        return [self.figures(low, high) for low, high in itertools.pairwise(edges)]
 
     def compare(self, other: "Quality") -> Comparison:
         """By how much this ranker is better than `other` on the same searches.
@@ -99,10 +100,8 @@ class Quality:
         """
         if len(self) != len(other):
             raise ValueError(f"cannot compare {len(self)} ranked searches with {len(other)}: rank the same ones")
-        gaps = [
-            reciprocal_rank(mine) - reciprocal_rank(theirs)
-            for mine, theirs in zip(self._ranks, other._ranks, strict=True)
-        ]
+        pairs = zip(self._ranks, other._ranks, strict=True)  # noqa: SLF001 - another of this class
+        gaps = [reciprocal_rank(mine) - reciprocal_rank(theirs) for mine, theirs in pairs]
         count = max(len(gaps), 1)
         mean = math.fsum(gaps) / count
         variance = math.fsum((gap - mean) ** 2 for gap in gaps) / max(count - 1, 1)

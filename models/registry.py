@@ -2,9 +2,9 @@
 
 A version is a folder `NAME/NUMBER/` in Triton's repository layout with the graph, a golden set (inputs with the
 scores they must give), the figures it was shipped with, and a manifest with the sha256 of each of these. "It loads"
-is no proof that it is the model that was trained; the sums and the golden set are. A version is written beside its place
-and renamed into it, so that nobody ever sees half of one, and is never changed afterwards: the next one gets the
-next number.
+is no proof that it is the model that was trained; the sums and the golden set are. A version is written beside its
+place and renamed into it, so that nobody ever sees half of one, and is never changed afterwards: the next one gets
+the next number.
 """
 
 import hashlib
@@ -181,8 +181,8 @@ def write_version(repository: Path, name: str, version: int, files: Mapping[str,
         for file, content in {**files, MANIFEST_FILE: manifest}.items():
             _write_file(half / file, content)
         _write_file(half.parent / f".{CONFIG_FILE}.{os.getpid()}", config.encode())
-        os.replace(half.parent / f".{CONFIG_FILE}.{os.getpid()}", half.parent / CONFIG_FILE)
-        os.rename(half, folder)
+        (half.parent / f".{CONFIG_FILE}.{os.getpid()}").replace(half.parent / CONFIG_FILE)
+        half.rename(folder)
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise

@@ -144,7 +144,7 @@ class Retriever:
         reading = self._read(ask, view)
         if ask.candidates is not None:
             return self._callers(ask.candidates, reading, limit)
-        mask = self._catalogue.allowed(ask.filter, ask.in_stock)
+        mask = self._catalogue.allowed(ask.filter, in_stock=ask.in_stock)
         excluded = {item_hash(item) for item in ask.exclude}
         if ask.item:
             excluded.add(item_hash(ask.item))

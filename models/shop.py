@@ -22,7 +22,28 @@ from models.records import ItemRecord, OutcomeKind, SearchRecord, Source
 
 DAY_MS: Final = 86_400_000
 STEP_MS: Final = DAY_MS // 4
-_ONSETS: Final = ["b", "br", "c", "d", "dr", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "r", "s", "st", "t", "v"]
+_ONSETS: Final = [
+    "b",
+    "br",
+    "c",
+    "d",
+    "dr",
+    "f",
+    "g",
+    "gr",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "st",
+    "t",
+    "v",
+]
 _VOWELS: Final = ["a", "e", "i", "o", "u", "ai", "ea", "oo"]
 _CODAS: Final = ["", "", "l", "n", "r", "s", "t", "ck", "nd"]
 _EDITIONS: Final = ["Limited Edition", "Collector's Edition", "Gold", "Bundle", "Pro", "Mini", "with Case"]
@@ -115,16 +136,16 @@ class _Maker:
         size = 1 + min(int(rng.geometric(0.35)), 8) - (rng.random() < 0.4)
         return [self._thing(series, first + n, n, name, nickname, category) for n in range(max(size, 1))]
 
-    def _thing(
-        self, series: int, number: int, part: int, name: list[str], nickname: str, category: str
-    ) -> _Thing:
+    def _thing(self, series: int, number: int, part: int, name: list[str], nickname: str, category: str) -> _Thing:
         rng, words = self._rng, self._words
         settings = self._settings
         digit = str(part + 1) if part and rng.random() < 0.6 else ""
         subtitle = [words.word() for _ in range(rng.integers(1, 3))] if rng.random() < 0.4 else []
         edition = words.pick(_EDITIONS) if part and rng.random() < 0.4 else ""
         head = " ".join(name + ([digit] if digit else []))
-        title = head.title() + (": " + " ".join(subtitle).title() if subtitle else "") + (f" {edition}" if edition else "")
+        title = (
+            head.title() + (": " + " ".join(subtitle).title() if subtitle else "") + (f" {edition}" if edition else "")
+        )
         launched = rng.random() < settings.launches_share
         launch_day = rng.uniform(0, settings.days) if launched else -rng.exponential(40)
         launch_ms = settings.start_ms + launch_day * DAY_MS
@@ -245,10 +266,8 @@ class _Crowd:
     def searches(self) -> list[SearchRecord]:
         settings, rng = self._settings, self._rng
         made: list[SearchRecord] = []
-        session = 0
-        for start_ms in self._times():
+        for session, start_ms in enumerate(self._times()):
             user_number = int(settings.users * rng.random() ** 1.6)
-            session += 1
             time_ms, wanted = start_ms, -1
             while len(made) < settings.searches:
                 self._now(time_ms)

@@ -92,7 +92,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     with parquet.ParquetFile(path) as table:
         for batch in table.iter_batches():
@@ -201,19 +201,27 @@ def _items(path: Path, format_name: str, columns: ColumnMapping, time_ms: int) -
 
 def _clicked_items(searches: list[SearchRecord], time_ms: int) -> list[ItemRecord]:
     """A catalogue of bare ids, for a log that comes without one: what was clicked somewhere in it."""
-    return [ItemRecord(time_ms=time_ms, item=item, title=item) for item in sorted({s.clicked for s in searches if s.clicked})]
+    return [
+        ItemRecord(time_ms=time_ms, item=item, title=item)
+        for item in sorted({s.clicked for s in searches if s.clicked})
+    ]
 
 
 BESTBUY_COLUMNS: Final = ColumnMapping(time="query_time", item="sku", session="", position="", outcome="")
 
 
 def _bestbuy(folder: Path) -> Source:
-    """A folder with `clicks.csv` (searches) and `products.tsv` (sku, name). The catalogue is the products alone:
-    an item that only turns up as a click was not in it, so nobody could have ranked it, and it counts as missed."""
+    """A folder with `clicks.csv` (searches) and `products.tsv` (sku, name).
+
+    The catalogue is the products alone: an item that only turns up as a click was not in it, so nobody could have
+    ranked it, and it counts as missed.
+    """
     clicks, products = folder / "clicks.csv", folder / "products.tsv"
     for path in (clicks, products):
         if not path.is_file():
-            raise SourceUnreadable(f"{path} is missing; the bestbuy format is a folder with clicks.csv and products.tsv")
+            raise SourceUnreadable(
+                f"{path} is missing; the bestbuy format is a folder with clicks.csv and products.tsv"
+            )
     searches = _ordered([_search(n, row, BESTBUY_COLUMNS, clicks) for n, row in enumerate(_rows(clicks, "csv"))])
     start_ms = searches[0].time_ms - 1 if searches else 0
     items: list[ItemRecord] = []

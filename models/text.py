@@ -22,7 +22,7 @@ SIGNATURE_LANES: Final = 8
 _SIGNATURE_BITS: Final = SIGNATURE_LANES * 64
 _ROMAN: Final = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
 _WORD: Final = re.compile(r"[^\W_]+")
-_APOSTROPHES: Final = str.maketrans("", "", "'’`´")
+_APOSTROPHES: Final = str.maketrans("", "", "'`\u2019\u00b4")
 _CUT: Final = 400
 """Characters of a text that are looked at."""
 

@@ -72,8 +72,10 @@ def moments(settings: ShopSettings) -> Iterator[Moment]:
 
 
 def one_list(moment: Moment, rng: np.random.Generator) -> Float | None:
-    """Features (LIST_LENGTH, F) with the clicked candidate first, then strong rivals and some of the others; NaN after
-    the last. None when the clicked item is no candidate."""
+    """Features (LIST_LENGTH, F): the clicked candidate first, then strong rivals and some others, NaN after the last.
+
+    None when the clicked item is no candidate.
+    """
     clicked = np.flatnonzero(moment.candidates.items == np.uint64(item_hash(moment.search.clicked)))
     if not len(clicked):
         return None

@@ -1,4 +1,4 @@
-"""Living through a shop's log in one process: the real fold, index, catalogue, retrieval and encoding, without a broker.
+"""Living through a shop's log in one process: the real fold, index, catalogue, retrieval and encoding, no broker.
 
 Training and offline evaluation both walk a log like this, so what a model learns from and what it is judged on are
 the very tensors that it will get when it serves. Each search is asked before it is told, and its click is told

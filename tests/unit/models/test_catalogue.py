@@ -8,7 +8,7 @@ from streams.hashing import item_hash
 from streams.state import CatalogueEntry
 
 
-def entry(item: str, deleted: bool = False, **body: object) -> CatalogueEntry:
+def entry(item: str, *, deleted: bool = False, **body: object) -> CatalogueEntry:
     """An entry as the fold keeps it."""
     return CatalogueEntry(item=item, time_ms=1, identity=1, body=msgspec.json.encode(body), deleted=deleted)
 
@@ -19,9 +19,9 @@ def build(*entries: CatalogueEntry) -> tuple[dict[int, CatalogueEntry], Catalogu
     return mapping, Catalogue(mapping)
 
 
-def names(catalogue: Catalogue, wanted: dict[str, object], in_stock: bool = False) -> set[str]:
+def names(catalogue: Catalogue, wanted: dict[str, object], *, in_stock: bool = False) -> set[str]:
     """Items that pass a filter."""
-    mask = catalogue.allowed(wanted, in_stock)  # type: ignore[arg-type]
+    mask = catalogue.allowed(wanted, in_stock=in_stock)  # type: ignore[arg-type]
     rows = catalogue.live_rows() if mask is None else mask.nonzero()[0]
     return {catalogue.item_at(int(row)).item for row in rows}
 
@@ -81,7 +81,9 @@ def test_following_equals_building_anew() -> None:
 def test_filters() -> None:
     """Category, attributes of every type, lists, ranges, prices; an unknown field passes nobody."""
     _, catalogue = build(
-        entry("a", title="A", category="shoes", price=10, attributes={"size": 42, "colours": ["red", "blue"], "new": True}),
+        entry(
+            "a", title="A", category="shoes", price=10, attributes={"size": 42, "colours": ["red", "blue"], "new": True}
+        ),
         entry("b", title="B", category="hats", price=20.5, attributes={"size": 43.5}),
         entry("c", title="C", category="hats"),
     )
@@ -100,7 +102,9 @@ def test_filters() -> None:
 
 def test_unknown_stock_counts_as_in_stock() -> None:
     """Only an item that is known to be sold out fails `in_stock`."""
-    _, catalogue = build(entry("none", title="N", stock=0), entry("some", title="S", stock=3), entry("unknown", title="U"))
+    _, catalogue = build(
+        entry("none", title="N", stock=0), entry("some", title="S", stock=3), entry("unknown", title="U")
+    )
     assert names(catalogue, {}, in_stock=True) == {"some", "unknown"}
 
 

@@ -18,11 +18,11 @@ from models.encode import (
     query_tokens,
 )
 from models.export import INPUTS
+from models.records import SearchRecord
 from models.retrieval import HISTORY_MAX, Retriever
 from models.shop import ShopSettings, generate
 from models.text import read_query
 from models.walk import Walk, event_of, steps
-from models.records import SearchRecord
 from streams.asks import Ask
 from streams.fold import Fold
 from streams.frame import decode_frame, encode_frame, frame_headers
@@ -60,7 +60,8 @@ def clicked(*pairs: tuple[str, str, int]) -> PlainCounters:
 
 
 @pytest.mark.parametrize(
-    "request_", [ask("gears 3"), ask(""), ask(kind="similar", item="g1"), ask("x", candidates=[]), ask("x", candidates=["g1"])]
+    "request_",
+    [ask("gears 3"), ask(""), ask(kind="similar", item="g1"), ask("x", candidates=[]), ask("x", candidates=["g1"])],
 )
 def test_shapes_and_types_are_what_the_model_declares(request_: Ask) -> None:
     """Every input is there with its type; one batch row, K candidates; all numbers finite."""
@@ -120,7 +121,8 @@ def test_history_is_seen_and_fades() -> None:
     counters.take(Kind.SEARCH, NOW - 90_000, USER, 2, query_hash("batman"))
     counters.take(Kind.CLICK, NOW - 60_000, USER, 2, query_hash("batman"), item_hash("b1"))
     tensors, ids = tensors_of(ask("batman"), counters)
-    assert feature(tensors, ids, "b1", "touched") > 0.9 > 0.1 > feature(tensors, ids, "g1", "touched") > 0
+    assert feature(tensors, ids, "b1", "touched") > 0.9
+    assert 0.1 > feature(tensors, ids, "g1", "touched") > 0
     assert feature(tensors, ids, "b1", "touched_for_query") > 0.9
     assert feature(tensors, ids, "g1", "touched_for_query") == 0
     assert tensors["history_types"][0, :4].tolist() == [Kind.CLICK + 1, Kind.SEARCH + 1, Kind.CLICK + 1, 0]
@@ -151,8 +153,10 @@ def test_rungs_say_nothing_when_the_counters_know_nothing() -> None:
 
 
 def test_training_and_serving_see_the_same_features() -> None:
-    """Tensors taken while a log is walked event by event (training) equal those of a region that folded the log up to
-    that search in large frames, built its index and catalogue from the state, and is asked now (serving)."""
+    """Tensors of a log that is walked event by event equal those of a region that folded it in large frames.
+
+    The walk is how training sees a log. The region builds its index and catalogue from the state, as after a start.
+    """
     source = generate(ShopSettings(seed=9, items=90, searches=400, users=60, days=10))
     walk = Walk()
     told: list[object] = []

@@ -35,7 +35,9 @@ def test_written_and_read_back(tmp_path: Path) -> None:
     folder = write_version(tmp_path, "ranker", 3, files(), "config")
     version = load_version(folder)
     assert (version.label, version.metrics, version.model_path) == ("ranker/3", {"mrr": 1}, folder / MODEL_FILE)
-    assert np.array_equal(version.golden.scores, SCORES) and np.array_equal(version.golden.inputs["x"], [[0, 1, 2], [3, 4, 5]])
+    assert np.array_equal(version.golden.scores, SCORES) and np.array_equal(
+        version.golden.inputs["x"], [[0, 1, 2], [3, 4, 5]]
+    )
     assert sorted(path.name for path in (tmp_path / "ranker").iterdir()) == ["3", "config.pbtxt"]
     assert versions(tmp_path, "ranker") == [3] and versions(tmp_path, "other") == []
 

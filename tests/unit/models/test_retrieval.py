@@ -48,7 +48,9 @@ def ask(query: str = "", **more: object) -> Ask:
     return Ask(ask_id="a", reply_to="g", kind=kind, deadline_unix_ms=0, at_ms=NOW, user=USER, query=query, **more)  # type: ignore[arg-type]
 
 
-def items(retriever: Retriever, catalogue: Catalogue, request: Ask, counters: PlainCounters, limit: int = 200) -> list[str]:
+def items(
+    retriever: Retriever, catalogue: Catalogue, request: Ask, counters: PlainCounters, limit: int = 200
+) -> list[str]:
     """Ids of the candidates, best title first."""
     found = retriever.candidates(request, counters.read(NOW), limit)
     order = np.argsort(-found.lexical, kind="stable")
@@ -76,7 +78,7 @@ def test_titles_are_found_despite_typos(query: str, best: str, extra: int) -> No
 
 def test_clicked_items_are_candidates_whatever_their_title() -> None:
     """A click for a query makes the item a candidate for it, among thousands of others."""
-    _, catalogue, retriever = shop(5000)
+    _, _, retriever = shop(5000)
     counters = PlainCounters()
     counters.take(Kind.CLICK, NOW, 1, 1, query_hash("mw3"), item_hash("ho"))
     found = retriever.candidates(ask("MW3"), counters.read(NOW))
@@ -100,7 +102,10 @@ def test_filter_exclude_and_stock_are_honoured() -> None:
     for item in ("g1", "b1", "x5"):
         counters.take(Kind.CLICK, NOW, USER, 1, query_hash("gears"), item_hash(item))
     assert set(items(retriever, catalogue, ask("gears", filter={"category": "g"}), counters)) == {"g1", "g2", "g3"}
-    assert set(items(retriever, catalogue, ask("gears", filter={"category": "g"}, exclude=["g1"]), counters)) == {"g2", "g3"}
+    assert set(items(retriever, catalogue, ask("gears", filter={"category": "g"}, exclude=["g1"]), counters)) == {
+        "g2",
+        "g3",
+    }
     assert not {i for i in items(retriever, catalogue, ask("gears", in_stock=True), counters) if i[0] == "x"}
     assert items(retriever, catalogue, ask("gears", filter={"category": "none"}), counters) == []
 
@@ -172,7 +177,9 @@ def test_a_followed_catalogue_proposes_what_a_fresh_one_does() -> None:
         assert np.array_equal(mine.lexical, theirs.lexical)
 
 
-@pytest.mark.parametrize("query", ["", " ", "!!!", "a", "\x00", "é" * 3000, "x " * 2000, "你好", "'; DROP", "-", "AND OR NOT ("])
+@pytest.mark.parametrize(
+    "query", ["", " ", "!!!", "a", "\x00", "é" * 3000, "x " * 2000, "你好", "'; DROP", "-", "AND OR NOT ("]
+)
 def test_no_query_breaks_it(query: str) -> None:
     """Empty, odd and huge queries are answered from what else is known."""
     for extra in (0, 2500):

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
+from pyarrow import parquet
 
 from models.errors import SourceUnreadable
 from models.records import ItemRecord, OutcomeRecord, SearchRecord, outcomes_of, timeline
@@ -126,7 +126,13 @@ def test_bestbuy_folder(tmp_path: Path) -> None:
 
 def _search(index: int, time_ms: int, click_ms: int, **more: object) -> SearchRecord:
     return SearchRecord(
-        index=index, time_ms=time_ms, user="u", query="q", clicked="i", click_time_ms=click_ms, **more  # type: ignore[arg-type]
+        index=index,
+        time_ms=time_ms,
+        user="u",
+        query="q",
+        clicked="i",
+        click_time_ms=click_ms,
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -148,6 +154,10 @@ def _index(step: SearchRecord | OutcomeRecord) -> int:
 
 def test_outcomes_follow_their_search() -> None:
     """A purchase is a click, a cart and a purchase; a click that is dated before its search comes right after it."""
-    assert [step.kind for step in outcomes_of(_search(0, 100, 200, outcome="purchase"))] == ["click", "cart", "purchase"]
+    assert [step.kind for step in outcomes_of(_search(0, 100, 200, outcome="purchase"))] == [
+        "click",
+        "cart",
+        "purchase",
+    ]
     assert outcomes_of(_search(0, 100, 50))[0].time_ms == 100
     assert outcomes_of(SearchRecord(index=0, time_ms=1, user="u", query="q")) == []
