@@ -115,7 +115,7 @@ def fit(
     seed: int,
     prior: Float | None = None,
     hidden: int = 8,
-    decay: float = 3e-3,
+    decay: float = 1e-2,
     iterations: int = 120,
     on_iteration: Callable[[int, float], None] = lambda *_: None,
 ) -> Fitted:

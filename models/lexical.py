@@ -103,6 +103,7 @@ class LexicalIndex:
     def show(self) -> None:
         """Let queries see what was committed."""
         self._searcher = self._index.searcher()
+        self._corrections.clear()
 
     def propose(self, words: tuple[str, ...], mask: Mask | None) -> Rows:
         """Rows whose titles may go with the words, in no particular order; `mask` says which rows are allowed."""
@@ -167,12 +168,9 @@ class LexicalIndex:
     def _nearest(self, word: str) -> str:
         self._refresh()
         rows = self._search([self._loose(word)])
-        best = (0, "", word)
-        for row in rows.tolist():
-            for candidate in self._catalogue.text(row).words:
-                if one_slip(word, candidate):
-                    best = max(best, (self._catalogue.word_items[word_hash(candidate)], candidate, candidate))
-        return best[-1]
+        live = rows[self._catalogue.columns.live[rows]]
+        alike = {near for row in live.tolist() for near in self._catalogue.text(row).words if one_slip(word, near)}
+        return max(alike, key=lambda near: (self._catalogue.word_items[word_hash(near)], near), default=word)
 
     def match(self, words: tuple[str, ...], rows: Rows) -> Match:
         """Compare a query's (corrected) words with the titles of some rows."""

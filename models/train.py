@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from models.baselines import baselines
-from models.encode import FEATURE_NAMES, counters_score
+from models.encode import FEATURE, FEATURE_NAMES, counters_score
 from models.export import INPUTS, PADDING_SCORE, Weights, graph_bytes, triton_config
 from models.fit import Fitted, Float, Lists, fit
 from models.quality import Quality
@@ -34,7 +34,7 @@ WITHOUT_QUERY_EVERY: Final = 6
 """Every so many searches of users with a history, the list is taken as for a home page."""
 GOLDEN_ROWS: Final = 72
 GOLDEN_CANDIDATES: Final = 40
-EVENTS_DEFAULT: Final = 64_000
+EVENTS_DEFAULT: Final = 60_000
 _SHOPS: Final = 12
 
 
@@ -176,7 +176,9 @@ def train(out: Path, version: int, seed: int, searches: int = EVENTS_DEFAULT, it
     family = shop_family(seed, searches)
     learn, judge = collect(family, seed)
     _say(f"fitting to {len(learn)} lists, {len(judge)} held out")
-    fitted = fit(learn, judge, seed=seed, iterations=iterations, on_iteration=_progress)
+    prior = np.zeros(len(FEATURE_NAMES), np.float32)
+    prior[FEATURE["blend_log"]] = 1.0  # the counters rung: what is learned is where to part from it
+    fitted = fit(learn, judge, seed=seed, prior=prior, iterations=iterations, on_iteration=_progress)
     unseen = ShopSettings(seed=seed + 1_000_003, items=450, searches=max(searches // 8, 200), days=40)
     figures, golden = judge_on(unseen, fitted.weights)
     metrics = _metrics(seed, searches, learn, judge, fitted, figures)
