@@ -108,18 +108,19 @@ class _Union:
 
     def add(self, hashes: U64, source: int, quota: int) -> None:
         """Take up to `quota` items that were not taken before; mark those that were."""
-        row_of, mask = self._catalogue.row_of, self._mask
+        row_of, mask, found, excluded = self._catalogue.row_of, self._mask, self.found, self._excluded
+        quota = min(quota, self.room)
         for value in hashes.tolist():
-            known = self.found.get(value)
+            known = found.get(value)
             if known is not None:
-                self.found[value] = (known[0], known[1] | source)
+                found[value] = (known[0], known[1] | source)
                 continue
-            if quota <= 0 or self.room <= 0:
+            if quota <= 0:
                 continue
             row = row_of(value)
-            if row is None or value in self._excluded or (mask is not None and not mask[row]):
+            if row is None or value in excluded or (mask is not None and not mask[row]):
                 continue
-            self.found[value] = (row, source)
+            found[value] = (row, source)
             quota -= 1
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.counters import Counts, U64
+from models.counters import U64, Counts
 
 BUCKET_MS = 21_600_000
 _HALF_LIVES = np.array([8.0, 40.0])
