@@ -13,6 +13,11 @@ class GatewayMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._requests(registry)
+        self._log(registry)
+        self._rankings(registry)
+
+    def _requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "meridian_gateway_requests_total", "Requests answered.", ["route", "status"], registry=registry
         )
@@ -32,6 +37,17 @@ class GatewayMetrics:
         self.refused = Counter(
             "meridian_gateway_refused_total", "Requests refused, by reason.", ["reason"], registry=registry
         )
+        self.events_waiting = Gauge(
+            "meridian_gateway_events_waiting", "Events between arrival and acknowledgement.", registry=registry
+        )
+        self.bytes_waiting = Gauge(
+            "meridian_gateway_request_bytes_waiting", "Bytes of requests that are being served.", registry=registry
+        )
+        self.frames_in_flight = Gauge(
+            "meridian_gateway_frames_in_flight", "Frames sent and not acknowledged.", registry=registry
+        )
+
+    def _log(self, registry: CollectorRegistry) -> None:
         self.frame_events = Histogram(
             "meridian_gateway_frame_events", "Events in a frame.", buckets=_COUNTS, registry=registry
         )
@@ -47,15 +63,16 @@ class GatewayMetrics:
         self.frames_failed = Counter(
             "meridian_gateway_frames_failed_total", "Frames that were not acknowledged.", registry=registry
         )
-        self.events_waiting = Gauge(
-            "meridian_gateway_events_waiting", "Events between arrival and acknowledgement.", registry=registry
+        self.log_cut = Gauge(
+            "meridian_gateway_log_cut", "1 once the log was found cut before its acknowledged end.", registry=registry
         )
-        self.bytes_waiting = Gauge(
-            "meridian_gateway_request_bytes_waiting", "Bytes of requests that are being served.", registry=registry
+        self.ends_not_recorded = Counter(
+            "meridian_gateway_acknowledged_ends_not_recorded_total",
+            "Attempts to record acknowledged ends that failed.",
+            registry=registry,
         )
-        self.frames_in_flight = Gauge(
-            "meridian_gateway_frames_in_flight", "Frames sent and not acknowledged.", registry=registry
-        )
+
+    def _rankings(self, registry: CollectorRegistry) -> None:
         self.asks_in_flight = Gauge(
             "meridian_gateway_asks_in_flight", "Requests that wait for a ranking.", registry=registry
         )
@@ -76,14 +93,6 @@ class GatewayMetrics:
         self.served_dropped = Counter(
             "meridian_gateway_served_events_dropped_total",
             "Served events that could not be written: what was shown is not in the log.",
-            registry=registry,
-        )
-        self.log_cut = Gauge(
-            "meridian_gateway_log_cut", "1 once the log was found cut before its acknowledged end.", registry=registry
-        )
-        self.ends_not_recorded = Counter(
-            "meridian_gateway_acknowledged_ends_not_recorded_total",
-            "Attempts to record acknowledged ends that failed.",
             registry=registry,
         )
 
