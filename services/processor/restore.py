@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,6 +78,7 @@ async def restore(
             )
             break
         except LogUnreachableError as problem:
+            gc.enable()  # it may be a long wait
             progress(f"waiting for the broker: {problem}")
             log.warning("the broker does not answer, trying again", reason=str(problem))
             await clock.sleep(RETRY_SECONDS)

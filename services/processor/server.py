@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 from services.common.clock import Clock, SystemClock, random_bytes
@@ -29,9 +29,11 @@ from services.processor.restore import Restored, restore
 from services.processor.settings import ProcessorSettings
 from services.processor.surface import Surface
 from streams.app import drop_empty_groups, group_of, group_prefix, set_group_offsets
-from streams.truncation import LogUnreachableError
+from streams.truncation import LogUnreachableError, Place
 
 log = get_logger(__name__)
+
+TIDY_AFTER_SECONDS = 12.0
 
 
 async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
@@ -84,15 +86,13 @@ class ProcessorProcess:
             closing.push_async_callback(assembly.close)
             await asyncio.gather(
                 asyncio.to_thread(assembly.featurizer.warm_up, self._clock.unix_ms()),
-                self._until_reachable(
-                    lambda: set_group_offsets(
-                        self._region.bootstrap, group, assembly.next_offsets(), self._settings.broker_timeout_seconds
-                    )
-                ),
+                self._set_offsets(group, assembly.next_offsets(), stop),
             )
+            if stop.is_set():
+                return
             self._surface.phase.sentence = "starting Faust"
-            gc.collect()
             gc.freeze()  # a collection must not walk the catalogue while somebody waits for an answer
+            gc.enable()
             await assembly.app.start()
             self._add_checks(assembly)
             self._surface.phase.sentence = None
@@ -111,11 +111,13 @@ class ProcessorProcess:
             incarnation, self._region, self._settings, self._clock, progress=progress, stopped=stop.is_set
         )
 
-    async def _until_reachable(self, ask: Callable[[], object]) -> None:
-        while True:
+    async def _set_offsets(self, group: str, offsets: Mapping[Place, int], stop: asyncio.Event) -> None:
+        timeout_seconds = self._settings.broker_timeout_seconds
+        while not stop.is_set():
             try:
-                await asyncio.to_thread(ask)
+                await asyncio.to_thread(set_group_offsets, self._region.bootstrap, group, offsets, timeout_seconds)
             except LogUnreachableError as problem:
+                gc.enable()  # it may be a long wait
                 self._surface.phase.sentence = str(problem)
                 log.warning("the broker does not answer, trying again", reason=str(problem))
                 await self._clock.sleep(0.2)
@@ -131,10 +133,11 @@ class ProcessorProcess:
 
     async def _work(self, assembly: Assembly, region: str, incarnation: str, stop: asyncio.Event) -> None:
         """Run until told to stop, or until something fails; a failure is raised."""
-        settings, bootstrap = self._settings, self._region.bootstrap
+        bootstrap = self._region.bootstrap
 
         async def tidy() -> None:
-            await self._clock.sleep(settings.broker_timeout_seconds)
+            # The group of a life that was killed is empty only after its session.
+            await self._clock.sleep(TIDY_AFTER_SECONDS)
             prefix = group_prefix(region, incarnation)
             with suppress(LogUnreachableError):
                 await asyncio.to_thread(drop_empty_groups, bootstrap, prefix, assembly.group, 5.0)

@@ -243,3 +243,45 @@ def process_signal(process: ProcessorProcess, number: signal.Signals) -> None:
     import os
 
     os.kill(process.pid, number)
+
+
+def test_without_a_broker_it_waits_says_so_and_can_be_stopped(tmp_path: Path) -> None:
+    """Started before Kafka: not ready, with the reason; SIGTERM ends it at once."""
+    process = ProcessorProcess(tmp_path, "127.0.0.1:9", "proc-10", broker_timeout_seconds=1)
+    process.start(wait=False)
+    try:
+        wait_until(lambda: "waiting for the broker" in answer(process, "/readyz?verbose"), 30, "the reason")
+        assert answer(process, "/livez") == "ok\n"
+        assert "Retry-After" in answer(process, "/v1/state") or "not there yet" in answer(process, "/v1/state")
+        assert process.terminate() == ExitCode.OK
+    finally:
+        process.kill()
+
+
+def answer(process: ProcessorProcess, path: str) -> str:
+    """The body of a GET; empty while nobody listens."""
+    try:
+        return process.get(path)[1]
+    except OSError:
+        return ""
+
+
+def test_groups_of_earlier_lives_are_deleted(kafka: KafkaBroker, tmp_path: Path) -> None:
+    """A fresh group for each start would pile up on the broker."""
+    from confluent_kafka.admin import AdminClient
+
+    incarnation = "proc-11"
+    make_topics(kafka.bootstrap, incarnation)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def groups() -> list[str]:
+        listed = admin.list_consumer_groups(request_timeout=10).result()
+        return [group.group_id for group in listed.valid if f".{incarnation}." in group.group_id]
+
+    with ProcessorProcess(tmp_path, kafka.bootstrap, incarnation) as process:
+        (first,) = groups()
+        process.kill()
+        process.start()
+        assert len(groups()) == 2
+        wait_until(lambda: len(groups()) == 1, 40, "the first life's group to go")
+        assert first not in groups()
