@@ -126,11 +126,19 @@ class EventsLog:
         """Whoever will wait for `count` events."""
         return Waiting(count, self._loop)
 
-    def put(self, events: Sequence[Received], waiting: Waiting, first_slot: int = 0, *, more: bool = False) -> None:
+    def put(
+        self,
+        events: Sequence[Received],
+        waiting: Waiting,
+        first_slot: int = 0,
+        *,
+        more: bool = False,
+        patient: bool = False,
+    ) -> None:
         """Take events; their frames are written when the packer says so. Check `blocker` first.
 
         The outcomes go to the slots of `waiting` from `first_slot` on. `more` announces that others follow at once,
-        so that frames are not closed in between only because nothing is in flight.
+        so that frames are not closed in between only because nothing is in flight; `patient`, that nobody waits.
         """
         if self._closed is not None:
             for slot in range(first_slot, first_slot + len(events)):
@@ -141,7 +149,7 @@ class EventsLog:
         add = self._packer.add
         for slot, event in enumerate(events, first_slot):
             key = event.partition_key
-            full = add(partition_of(key, partitions), key, event.row, (waiting, slot), now)
+            full = add(partition_of(key, partitions), key, event.row, (waiting, slot), now, patient=patient)
             if full is not None:
                 self._write(full)
         if not more:

@@ -7,7 +7,8 @@ as it can be without anybody waiting for it in vain, and how full that is depend
 * something is: the next acknowledgement will come within milliseconds, so let events gather, up to a target count or
   an age, as long as only a few frames are in flight;
 * many are: the log is what limits, so let frames grow to their hard bounds instead of queueing small ones;
-* somebody waits for a ranking: close at once, whatever the load.
+* somebody waits for a ranking: close at once, whatever the load;
+* nobody waits for an event at all (what was shown): let it ride on its partition's next frame, for some time.
 
 This is Nagle's algorithm per partition, with a bypass. No clock, no I/O: the shell says what time it is, when a frame
 was acknowledged, and does what it is told.
@@ -46,6 +47,8 @@ class FrameLimits:
     events_max: int = 4_000
     bytes_max: int = 1 << 20
     age_seconds: float = 0.005
+    patient_age_seconds: float = 0.1
+    """Age at which a frame closes that holds only events for which nobody waits."""
     in_flight_max: int = 4
     """Frames of one partition that may be in flight before frames grow instead."""
 
@@ -63,7 +66,10 @@ class Frame(Generic[TicketT]):
     partition: int
     key: int
     """The partitioning number of the first event or ask; the record's key."""
-    opened: float
+    due: float
+    """When its age closes it."""
+    urgent: bool = False
+    """Somebody waits for one of its events."""
     rows: list[EventRow] = field(default_factory=list)
     tickets: list[TicketT] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
@@ -81,9 +87,14 @@ class Packer(Generic[TicketT]):
         self._open: dict[int, Frame[TicketT]] = {}
         self._in_flight: dict[int, int] = {}
 
-    def add(self, partition: int, key: int, row: EventRow, ticket: TicketT, now: float) -> Frame[TicketT] | None:
-        """Put an event into its partition's frame; returns the frame if that filled it."""
+    def add(
+        self, partition: int, key: int, row: EventRow, ticket: TicketT, now: float, *, patient: bool = False
+    ) -> Frame[TicketT] | None:
+        """Put an event into its partition's frame; returns the frame if that filled it. `patient`: nobody waits."""
         frame = self._frame(partition, key, now)
+        if not patient and not frame.urgent:
+            frame.urgent = True
+            frame.due = min(frame.due, now + self._limits.age_seconds)
         frame.rows.append(row)
         frame.tickets.append(ticket)
         frame.size_bytes += ROW_BYTES + len(row.body) + 4 * (len(row.query) + len(row.item))
@@ -115,8 +126,7 @@ class Packer(Generic[TicketT]):
 
     def next_due(self) -> float | None:
         """When `settle` will next close a frame because of its age; None while acknowledgements must come first."""
-        ages = [frame.opened for frame in self._open.values() if self._may_fly(frame.partition)]
-        return min(ages) + self._limits.age_seconds if ages else None
+        return min((frame.due for frame in self._open.values() if self._may_fly(frame.partition)), default=None)
 
     def flush(self) -> list[Frame[TicketT]]:
         """Close everything."""
@@ -130,7 +140,7 @@ class Packer(Generic[TicketT]):
     def _frame(self, partition: int, key: int, now: float) -> Frame[TicketT]:
         frame = self._open.get(partition)
         if frame is None:
-            frame = self._open[partition] = Frame(partition, key, now)
+            frame = self._open[partition] = Frame(partition, key, now + self._limits.patient_age_seconds)
         return frame
 
     def _may_fly(self, partition: int) -> bool:
@@ -138,12 +148,12 @@ class Packer(Generic[TicketT]):
 
     def _due(self, now: float) -> Iterator[Frame[TicketT]]:
         for frame in list(self._open.values()):
-            if self._in_flight.get(frame.partition, 0) == 0:
+            if frame.urgent and self._in_flight.get(frame.partition, 0) == 0:
                 yield self._close(frame, CloseReason.IDLE)
             elif self._may_fly(frame.partition):
                 if len(frame.rows) >= self._limits.events_target:
                     yield self._close(frame, CloseReason.EVENTS)
-                elif now >= frame.opened + self._limits.age_seconds:
+                elif now >= frame.due:
                     yield self._close(frame, CloseReason.AGE)
 
     def _close(self, frame: Frame[TicketT], reason: CloseReason) -> Frame[TicketT]:

@@ -1,7 +1,8 @@
 """What was shown, written into the log, so that click-through, A/B results and online quality are part of the truth.
 
 Nobody waits for these events, so they must not stand in anybody's way: while the log is full or stalled they are
-dropped and counted. Their time is the time that the answer was for, and they lie in the user's own partition.
+dropped and counted, and they ride on the next frame of their partition instead of costing a record of their own. Their
+time is the time that the answer was for, and they lie in the user's own partition.
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class ServedEvents:
             return
         waiting = log.waiting(1)
         waiting.done.add_done_callback(lambda _: self._done(waiting))
-        log.put([served_event(core.region, shown)], waiting)
+        log.put([served_event(core.region, shown)], waiting, patient=True)
 
     def _done(self, waiting: Waiting) -> None:
         self._core.admission.leave_events(1)

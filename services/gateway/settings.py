@@ -37,6 +37,8 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     frame_events_max: Positive = FrameLimits().events_max
     frame_bytes_max: Positive = FrameLimits().bytes_max
     frame_age_ms: PositiveSeconds = FrameLimits().age_seconds * 1000
+    frame_patient_age_ms: PositiveSeconds = FrameLimits().patient_age_seconds * 1000
+    """How long events for which nobody waits (what was shown) may wait for another frame to ride on."""
     frames_in_flight_max: Positive = FrameLimits().in_flight_max
 
     delivery_timeout_ms: Positive = 6_000
@@ -90,6 +92,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
             events_max=self.frame_events_max,
             bytes_max=self.frame_bytes_max,
             age_seconds=self.frame_age_ms / 1000,
+            patient_age_seconds=self.frame_patient_age_ms / 1000,
             in_flight_max=self.frames_in_flight_max,
         )
 

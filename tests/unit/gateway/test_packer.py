@@ -115,6 +115,22 @@ def test_a_waiting_ranking_closes_at_once_behind_earlier_events() -> None:
     assert (alone.rows, alone.key, alone.partition) == ([], 8, 1)
 
 
+def test_what_nobody_waits_for_rides_on_the_next_frame() -> None:
+    """A patient event closes no frame but by its greater age; whoever comes next takes it along at once."""
+    packed = packer()
+    assert packed.add(0, 7, row(), 1, 0.0, patient=True) is None
+    assert packed.settle(0.05) == []
+    assert packed.next_due() == pytest.approx(LIMITS.patient_age_seconds)
+    assert reasons(packed.settle(LIMITS.patient_age_seconds)) == [CloseReason.AGE]
+    packed.add(1, 7, row(), 2, 0.0, patient=True)
+    packed.add(1, 7, row(), 3, 0.05)
+    assert packed.next_due() == pytest.approx(0.055)
+    (frame,) = packed.settle(0.05)
+    assert (frame.reason, frame.tickets) == (CloseReason.IDLE, [2, 3])
+    packed.add(2, 7, row(), 4, 0.0, patient=True)
+    assert packed.ask(2, 7, ASK, 0.0).tickets == [4]
+
+
 def test_partitions_do_not_wait_for_each_other() -> None:
     """A busy partition leaves a quiet one alone."""
     packed = packer()
@@ -153,6 +169,7 @@ def test_limits_that_contradict_each_other_are_refused(bad: dict[str, int]) -> N
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(0, 2)),
+        st.tuples(st.just("add patiently"), st.integers(0, 2)),
         st.tuples(st.just("ask"), st.integers(0, 2)),
         st.tuples(st.just("done"), st.integers(0, 2)),
         st.tuples(st.just("settle"), st.just(0)),
@@ -168,9 +185,10 @@ def test_every_event_goes_out_once_in_order_and_in_bounds(steps: list[tuple[str,
     given_in: dict[int, list[int]] = {0: [], 1: [], 2: []}
     for number, (step, partition) in enumerate(steps):
         closed: list[Frame[int] | None] = []
-        if step == "add":
+        if step.startswith("add"):
             given_in[partition].append(number)
-            closed = [packed.add(partition, partition, row(), number, number / 1000)]
+            patient = step != "add"
+            closed = [packed.add(partition, partition, row(), number, number / 1000, patient=patient)]
         elif step == "ask":
             closed = [packed.ask(partition, partition, ASK, number / 1000)]
         elif step == "settle":

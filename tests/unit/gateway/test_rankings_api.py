@@ -11,6 +11,7 @@ from services.common.problem import Problem
 from streams.asks import Ask
 from streams.cloudevents import rfc3339
 from streams.events import ServedBody
+from streams.frame import decode_frame
 from streams.hashing import item_hash
 from streams.kinds import Kind
 from streams.logs import partition_of
@@ -259,6 +260,16 @@ async def test_served_events_stand_in_nobodys_way() -> None:
             lambda: gateway.figure("meridian_gateway_served_events_dropped_total") == 1, what="the count"
         )
         assert [row.kind for row in gateway.sink.rows()] == [Kind.SEARCH]
+
+
+async def test_served_events_cost_no_record_of_their_own() -> None:
+    """What was shown rides on the user's next frame."""
+    async with GatewayParts(frame_patient_age_ms=60_000.0) as gateway:
+        await answering(gateway)
+        for _ in range(3):
+            assert (await gateway.post("/v1/search", SEARCH))[0] == 200
+        (records,) = gateway.sink.records.values()
+        assert [decode_frame(*record).count for record in records] == [1, 2, 2]
 
 
 async def test_a_longer_deadline_than_allowed_is_shortened() -> None:
