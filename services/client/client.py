@@ -27,6 +27,7 @@ from .tokens import ReadTokens
 from .transport import Gateways, Transport
 
 After = Sequence[Coordinates] | None
+ANSWER_TRAVEL_MS = 50
 FilterValue = str | float | bool | Sequence[str] | Mapping[str, float]
 
 
@@ -235,8 +236,10 @@ class MeridianClient:
             left_seconds = deadline - self._clock.elapsed_seconds()
             tries += 1
             try:
-                # The gateway is told how long somebody is still listening.
-                request["deadline_ms"] = max(int(left_seconds * 1000), 1)
+                # The gateway hears how long somebody listens, less what its answer needs to get here: so it can
+                # still say why there is none.
+                left_ms = left_seconds * 1000
+                request["deadline_ms"] = max(int(left_ms - min(left_ms / 10, ANSWER_TRAVEL_MS)), 1)
                 ranking = await self._ask(self._transport, path, request, left_seconds)
                 self._tokens.remember(user, ranking.event)
                 return ranking
