@@ -33,6 +33,7 @@ from tests.support.frames import (
 )
 from tests.support.inference_worker import InferenceWorker
 from tests.support.processor_process import ProcessorProcess
+from tests.support.slow_door import SlowDoor
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +44,9 @@ names = itertools.count(1)
 class Shop:
     """A processor with a small shop, a worker beside it, and somebody who asks."""
 
-    def __init__(self, kafka: KafkaBroker, directory: Path, **settings: object) -> None:
+    def __init__(
+        self, kafka: KafkaBroker, directory: Path, *, inference_port: int | None = None, **settings: object
+    ) -> None:
         self.incarnation = f"asks-{next(names)}"
         make_topics(kafka.bootstrap, self.incarnation)
         self.writer = FrameWriter(kafka.bootstrap, events_log(self.incarnation))
@@ -51,7 +54,11 @@ class Shop:
         tiny_model.write_version(repository)
         self.worker = InferenceWorker(directory, repository)
         self.processor = ProcessorProcess(
-            directory, kafka.bootstrap, self.incarnation, inference_port=self.worker.port, **settings
+            directory,
+            kafka.bootstrap,
+            self.incarnation,
+            inference_port=inference_port or self.worker.port,
+            **settings,
         )
         self.tail = Consumer(consumer_settings(kafka.bootstrap, self.incarnation))
         log = rankings_log(self.incarnation)
@@ -266,3 +273,23 @@ def test_nothing_known_of_a_query_or_any_item_is_answered_by_popularity(kafka: K
         assert (ranking.rung, ranking.items) == ("popularity", [])
         assert ranking.reason
     empty.tail.close()
+
+
+def test_a_slow_worker_is_answered_by_the_next_rung_within_the_deadline(
+    kafka: KafkaBroker, shop: Shop, tmp_path: Path
+) -> None:
+    """It answers every request, only too late; once it is quick again, the model answers."""
+    with SlowDoor(shop.worker.port, delay_seconds=0.4) as door:
+        slow = Shop(kafka, tmp_path, inference_port=door.port)
+        slow.writer.spread(item_rows(40), frame_events=40)
+        slow.writer.spread(event_rows(200, seed=12))
+        slow.writer.flush()
+        with slow.processor:
+            for _ in range(4):
+                ask = slow.ask(deadline_ms=300)
+                ranking = slow.answer(ask)
+                assert time.time() * 1000 < ask.deadline_unix_ms + 50
+                assert (ranking.rung, bool(ranking.reason)) == ("counters", True)
+            door.delay_seconds = 0.0
+            wait_for_model(slow)
+    slow.tail.close()
