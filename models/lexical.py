@@ -21,6 +21,7 @@ SCAN_ROWS: Final = 2_000
 PROPOSED_MAX: Final = 1_000
 FEW_HITS: Final = 20
 """With fewer proposals than this the spelling is taken loosely."""
+_NEAR_EQUAL: Final = 0.01
 _WRITER_BYTES: Final = 15_000_000
 _CORRECTED_LETTERS_MIN: Final = 4
 _CORRECTIONS_MAX: Final = 20_000
@@ -127,25 +128,24 @@ class LexicalIndex:
     def _search(self, terms: list[tantivy.Query]) -> Rows:
         """Rows that hold any of the terms.
 
-        More than PROPOSED_MAX of them are cut by BM25, whose order among near equals depends on the segments. So the
-        titles that hold every term, which are the ones that matter then, are added in the order of their hashes.
+        More than PROPOSED_MAX of them are cut by BM25, whose order among near equals depends on the segments. So what
+        is near the cut is left out, and titles that hold every term come in instead, in the order of their hashes.
         """
         if not terms:
             return np.zeros(0, np.int64)
-        rows = self._rows(tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms]), by_hash=False)
-        if len(rows) < PROPOSED_MAX:
-            return rows
+        some = tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms])
+        hits = self._searcher.search(some, PROPOSED_MAX, count=False).hits
+        if len(hits) < PROPOSED_MAX:
+            return self._rows(hits)
+        cut = hits[-1][0] * (1 + _NEAR_EQUAL)
         every = tantivy.Query.boolean_query([(tantivy.Occur.Must, term) for term in terms])
-        return np.union1d(rows, self._rows(every, by_hash=True))
+        by_hash = self._searcher.search(
+            every, PROPOSED_MAX, count=False, order_by_field="hash", order=tantivy.Order.Asc
+        ).hits
+        return np.union1d(self._rows([hit for hit in hits if hit[0] > cut]), self._rows(by_hash))
 
-    def _rows(self, query: tantivy.Query, *, by_hash: bool) -> Rows:
-        if by_hash:
-            found = self._searcher.search(
-                query, PROPOSED_MAX, count=False, order_by_field="hash", order=tantivy.Order.Asc
-            )
-        else:
-            found = self._searcher.search(query, PROPOSED_MAX, count=False)
-        return np.array(self._searcher.fast_field_values("row", [address for _, address in found.hits]), np.int64)
+    def _rows(self, hits: list[tuple[float, tantivy.DocAddress]]) -> Rows:
+        return np.array(self._searcher.fast_field_values("row", [address for _, address in hits]), np.int64)
 
     def corrected(self, text: Text) -> tuple[str, ...]:
         """The query's words, those that no title knows replaced by the commonest one that is a slip away."""

@@ -177,6 +177,37 @@ def test_a_followed_catalogue_proposes_what_a_fresh_one_does() -> None:
         assert np.array_equal(mine.lexical, theirs.lexical)
 
 
+def test_a_text_index_that_lags_is_harmless() -> None:
+    """Where a server takes changes in on its own time, what left the catalogue meanwhile is not proposed."""
+    entries, catalogue, retriever = shop(2500)
+    counters = PlainCounters()
+    items(retriever, catalogue, ask("gears of war 3"), counters)
+    retriever.text_index.refreshes_itself = False
+    for item in ("g1", "g2", "g3"):
+        del entries[item_hash(item)]
+    entries[item_hash("new")] = entry("new", title="Zebra")
+    catalogue.follow([item_hash(item) for item in ("g1", "g2", "g3", "new")])
+    assert "g3" not in items(retriever, catalogue, ask("gears of war 3"), counters)
+    assert "g3" not in items(retriever, catalogue, ask("geers of war 3"), counters)
+
+
+def test_a_word_of_every_title_proposes_the_same_whatever_came_first() -> None:
+    """Thousands of titles that are equally near: the order in which they arrived does not choose among them."""
+    found = []
+    for step in (1, -1):
+        entries: dict[int, CatalogueEntry] = {}
+        catalogue = Catalogue(entries)
+        retriever = Retriever(catalogue)
+        for number in list(range(3000))[::step]:
+            value = item_hash(f"x{number:04d}")
+            entries[value] = entry(f"x{number:04d}", title=f"Thing{number:04d} Filler")
+            catalogue.follow([value])
+            if number % 500 == 0:
+                retriever.candidates(ask("filler"), PlainCounters().read(NOW))
+        found.append(retriever.candidates(ask("filler"), PlainCounters().read(NOW)))
+    assert found[0].items.tolist() == found[1].items.tolist()
+
+
 @pytest.mark.parametrize(
     "query", ["", " ", "!!!", "a", "\x00", "é" * 3000, "x " * 2000, "你好", "'; DROP", "-", "AND OR NOT ("]
 )
