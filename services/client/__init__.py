@@ -13,6 +13,7 @@ from .client import MeridianClient
 from .clock import Clock, SystemClock
 from .errors import (
     AnswerTooLate,
+    BadAddress,
     BadAnswer,
     Busy,
     CallerError,
@@ -32,6 +33,7 @@ from .settings import ClientSettings
 __all__ = [
     "Accepted",
     "AnswerTooLate",
+    "BadAddress",
     "BadAnswer",
     "Body",
     "Busy",

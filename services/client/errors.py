@@ -55,6 +55,10 @@ class IdReused(CallerError):
     """Two different events carry the same source and id, so one of them would be taken for a repetition."""
 
 
+class BadAddress(CallerError, ValueError):
+    """A gateway URL is none."""
+
+
 class ClientClosed(CallerError):
     """The client was used before `async with` began or after it ended."""
 

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from .clock import Clock
-from .errors import AnswerTooLate, BadAnswer, GatewayUnavailable
+from .errors import AnswerTooLate, BadAddress, BadAnswer, GatewayUnavailable
 
 REDIRECT = 307
 UNAVAILABLE = 503
@@ -37,11 +37,11 @@ class Gateways:
 
     def __init__(self, urls: Sequence[str]) -> None:
         if not urls:
-            raise ValueError("MeridianClient needs at least one gateway URL, such as http://127.0.0.1:8080")
+            raise BadAddress("MeridianClient needs at least one gateway URL, such as http://127.0.0.1:8080")
         for url in urls:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise ValueError(f"{url!r} is not a gateway URL: write it like http://127.0.0.1:8080")
+                raise BadAddress(f"{url!r} is not a gateway URL: write it like http://127.0.0.1:8080")
         self._urls = [url.rstrip("/") for url in urls]
         self._current = 0
 
