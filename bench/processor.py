@@ -77,7 +77,7 @@ async def read(bootstrap: str, group: str, partitions: int, events: int, fold: F
     def marks() -> dict[tuple[str, int], Mark]:
         return {place: Mark(p.next_offset, p.last_checksum, p.last_leader_epoch) for place, p in state.points.items()}
 
-    watch = Watch(BrokerProbe(bootstrap, group + ".probe", 5.0), seen, marks, lambda _cut: None)
+    watch = Watch(BrokerProbe(bootstrap, group + ".probe", 5.0), seen, marks, lambda _cut: None, sleep=asyncio.sleep)
 
     async def bury(letter: DeadLetter) -> None:
         raise AssertionError(letter.reason)

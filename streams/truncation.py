@@ -17,7 +17,7 @@ it fetched. The alternative, a pause after each reconnect, only makes the skip l
 import asyncio
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -143,6 +143,11 @@ def replaced_blocker(place: Place, mark: Mark, checksum: int | None) -> str | No
     )
 
 
+LOOK_AGAIN_SECONDS: Final = 0.25
+LOOKS_BEFORE_ALARM: Final = 12
+"""A broker that has just come back may not know at once how far its log reaches; a cut does not heal. So 3 s long a
+missing record is looked for again before it is an alarm. Nothing is taken meanwhile."""
+
 REMEDY: Final = (
     "Nothing after it was taken, and no snapshot will be written. Do not restart this incarnation: seal it, list the "
     "cut, and open the next one (docs/operating/truncation.md)."
@@ -158,15 +163,20 @@ class Watch:
         seen: EpochsSeen,
         marks: Callable[[], Mapping[Place, Mark]],
         on_cut: Callable[[LogTruncated], None],
+        *,
+        sleep: Callable[[float], Awaitable[None]],
+        places: Sequence[Place] = (),
     ) -> None:
         self._probe = probe
+        self._sleep = sleep
+        self._places = places
         self._seen = seen
         self._marks = marks
         self._on_cut = on_cut
         self._confirmed: dict[Place, int] = {}
         self._silences_confirmed = 0
         self.ends: dict[Place, LogEnd] = {}
-        """As last looked at."""
+        """As last looked at: of all `places`, and of all that have a mark."""
         self.cut: LogTruncated | None = None
         self.proofs = 0
         """How often the log was made to show its records."""
@@ -221,20 +231,38 @@ class Watch:
         marks = {place: mark for place, mark in marks.items() if mark.next_offset > 0}
         if self.cut is not None:
             raise self.cut
-        if not marks:
+        if not marks and not self._places:
             return
-        ends = await asyncio.to_thread(self._probe.ends, list(marks))
+        for _ in range(LOOKS_BEFORE_ALARM):
+            blocker, final = await self._compare(marks, must_show)
+            if blocker is None:
+                return
+            if final:
+                break
+            await self._sleep(LOOK_AGAIN_SECONDS)
+        self._alarm(blocker or "")
+
+    async def _compare(
+        self,
+        marks: Mapping[Place, Mark],
+        must_show: Callable[[Place, Mark, LogEnd], bool],
+    ) -> tuple[str | None, bool]:
+        """What speaks against the log, and whether that can still change: another record in its place cannot."""
+        ends = await asyncio.to_thread(self._probe.ends, {*marks, *self._places})
         self.ends.update(ends)
         for place, mark in marks.items():
             end = ends[place]
             blocker = cut_blocker(place, mark, end)
-            if blocker is None and must_show(place, mark, end):
+            if blocker is not None:
+                return blocker, False
+            if must_show(place, mark, end):
                 self.proofs += 1
                 shown = await asyncio.to_thread(self._probe.checksum_at, place, mark.next_offset - 1)
                 blocker = replaced_blocker(place, mark, shown)
-            if blocker is not None:
-                self._alarm(blocker)
+                if blocker is not None:
+                    return blocker, shown is not None
             self._confirmed[place] = max(end.leader_epoch, self._epoch(place, mark))
+        return None, False
 
     def _alarm(self, blocker: str) -> None:
         self.cut = LogTruncated(f"{blocker}. {REMEDY}")

@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError, Message
 
 from models.catalogue import Catalogue
 from models.encode import counters_score, popularity_score
-from models.retrieval import Retriever
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
@@ -152,13 +151,13 @@ def assemble(
     state = restored.state
     seen = EpochsSeen(settings.silence_ms / 1000)
     delivery = _delivery(region, settings)
-    watch = _watch(group, state, seen, region, settings, clock)
+    places = [(events_log(identity.incarnation), p) for p in range(region.partitions)]
+    watch = _watch(group, places, state, seen, region, settings, clock)
     gate = Gate(EPOCH_OPEN)
     items = Catalogue(state.catalogue)
-    retriever = Retriever(items)
-    featurizer = ModelFeaturizer(items, retriever, restored.index.read, settings.candidates_max)
+    featurizer = ModelFeaturizer(items, restored.index.read, settings.candidates_max)
     inference = InferenceClient(region.inference_url, clock=clock)
-    catalogue = CatalogueFollower(items.follow, retriever.text_index, settings.catalogue_interval_seconds, clock.sleep)
+    catalogue = CatalogueFollower(items.follow, featurizer.text_index, settings.catalogue_interval_seconds, clock.sleep)
     live = Live(
         state=state,
         watch=watch,
@@ -207,7 +206,7 @@ def assemble(
         failure=failure,
         settings=settings,
         clock=clock,
-        places=[(events_log(identity.incarnation), p) for p in range(region.partitions)],
+        places=places,
     )
 
 
@@ -220,14 +219,20 @@ def _delivery(region: RegionSettings, settings: ProcessorSettings) -> Delivery:
 
 
 def _watch(
-    group: str, state: State, seen: EpochsSeen, region: RegionSettings, settings: ProcessorSettings, clock: Clock
+    group: str,
+    places: list[Place],
+    state: State,
+    seen: EpochsSeen,
+    region: RegionSettings,
+    settings: ProcessorSettings,
+    clock: Clock,
 ) -> Watch:
     def on_cut(cut: LogTruncated) -> None:
         log.error("a log was cut", reason=str(cut))
         leave_mark(region.snapshot_dir, str(cut), clock.unix_ms())
 
     probe = BrokerProbe(region.bootstrap, f"{group}.probe", settings.broker_timeout_seconds)
-    return Watch(probe, seen, lambda: marks_of(state), on_cut)
+    return Watch(probe, seen, lambda: marks_of(state), on_cut, sleep=clock.sleep, places=places)
 
 
 def _snapshots(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from models.catalogue import Catalogue
 from models.counters import CounterView
 from models.encode import encode
+from models.lexical import LexicalIndex
 from models.retrieval import Retriever
 from services.processor.answering import Prepared
 from streams.asks import Ask
@@ -18,13 +19,16 @@ WARM_UP_QUERIES = ("warm up", "warmm upp")
 class ModelFeaturizer:
     """The `Featurizer` over the models package; `read` gives the counters as of a time."""
 
-    def __init__(
-        self, catalogue: Catalogue, retriever: Retriever, read: Callable[[int], CounterView], candidates_max: int
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, read: Callable[[int], CounterView], candidates_max: int) -> None:
         self._catalogue = catalogue
-        self._retriever = retriever
+        self._retriever = Retriever(catalogue)
         self._read = read
         self._candidates_max = candidates_max
+
+    @property
+    def text_index(self) -> LexicalIndex:
+        """What has to take changed titles in."""
+        return self._retriever.text_index
 
     def prepare(self, ask: Ask) -> Prepared:
         """See Featurizer."""
@@ -42,4 +46,4 @@ class ModelFeaturizer:
             self.prepare(
                 Ask(ask_id="", reply_to="", kind="search", deadline_unix_ms=0, at_ms=at_ms, query=query, user=1)
             )
-        self._retriever.text_index.refreshes_itself = False
+        self.text_index.refreshes_itself = False

@@ -12,6 +12,7 @@ from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
 from services.processor.settings import ProcessorSettings
 from streams.dead_letter import ReplayUndertaker
+from streams.errors import LogTruncated
 from streams.fold import Fold
 from streams.index import ReadIndex
 from streams.logs import events_log
@@ -19,7 +20,7 @@ from streams.position import Frontier
 from streams.replay import Progress, replay
 from streams.snapshot import load
 from streams.state import State
-from streams.truncation import LogUnreachableError
+from streams.truncation import LOOK_AGAIN_SECONDS, LOOKS_BEFORE_ALARM, LogUnreachableError
 
 log = get_logger(__name__)
 
@@ -62,6 +63,7 @@ async def restore(
     loaded = clock.monotonic()
     fold = Fold(state)
     reports = _Reports(clock, progress, stopped)
+    looks = 0
     undertaker = ReplayUndertaker(region.bootstrap, incarnation)
     while not stopped():
         progress("reading where the logs end")
@@ -82,6 +84,13 @@ async def restore(
             progress(f"waiting for the broker: {problem}")
             log.warning("the broker does not answer, trying again", reason=str(problem))
             await clock.sleep(RETRY_SECONDS)
+        except LogTruncated as cut:
+            # A broker that has just come back may not know at once how far its log reaches; a cut does not heal.
+            if looks >= LOOKS_BEFORE_ALARM:
+                raise
+            looks += 1
+            log.warning("the log may have been cut, looking again", reason=str(cut))
+            await clock.sleep(LOOK_AGAIN_SECONDS)
         except _StoppedError:
             break
     if stopped():

@@ -68,7 +68,9 @@ async def reading(
     clock = SystemClock()
     reader = StreamReader(state or State(PARAMETERS))
     seen = EpochsSeen(0.5)
-    reader.watch = Watch(BrokerProbe(bootstrap, group + ".probe", 5.0), seen, reader.marks, reader.cuts.append)
+    reader.watch = Watch(
+        BrokerProbe(bootstrap, group + ".probe", 5.0), seen, reader.marks, reader.cuts.append, sleep=clock.sleep
+    )
     delivery = Delivery(bootstrap, delivery_timeout_ms=20_000, queue_messages_max=1000)
 
     async def put_away(letter: DeadLetter) -> None:

@@ -33,12 +33,18 @@ class Broker:
         self.leader_epoch = leader_epoch
         self.reachable = True
         self.shown: list[int] = []
+        self.forgets = 0
+        """How many records it does not know of yet, and for how many looks."""
 
     def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
         """As the admin client says it."""
         if not self.reachable:
             raise LogUnreachableError("down")
-        return {place: LogEnd(len(self.checksums), self.leader_epoch) for place in places}
+        return {place: LogEnd(len(self.checksums) - self.forgets, self.leader_epoch) for place in places}
+
+    def recover(self) -> None:
+        """Remember one more record."""
+        self.forgets = max(0, self.forgets - 1)
 
     def checksum_at(self, place: Place, offset: int) -> int | None:
         """As a consumer reads it."""
@@ -50,10 +56,17 @@ class Reader:
     """A reader that took `taken` records of `broker`, and its watch."""
 
     def __init__(self, broker: Broker, taken: int) -> None:
+        self.broker = broker
         self.mark = Mark(taken, broker.checksums[taken - 1] if taken else 0, broker.leader_epoch)
         self.seen = EpochsSeen(silence_seconds=0.5)
         self.cuts: list[LogTruncated] = []
-        self.watch = Watch(broker, self.seen, lambda: {LOG: self.mark}, self.cuts.append)
+        self.slept_seconds = 0.0
+        self.watch = Watch(broker, self.seen, lambda: {LOG: self.mark}, self.cuts.append, sleep=self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        """Takes no time; the broker may have come to its senses meanwhile."""
+        self.slept_seconds += seconds
+        self.broker.recover()
 
 
 def test_epochs_are_read_from_the_headers_of_fetched_batches() -> None:
@@ -170,3 +183,38 @@ async def test_a_record_of_unknown_epoch_is_doubted() -> None:
 async def test_a_new_reader_has_nothing_to_prove() -> None:
     """At offset 0 there is no record below."""
     assert Reader(Broker([1, 2]), taken=0).watch.doubt(LOG, 0) is None
+
+
+async def test_a_broker_that_does_not_know_its_end_at_once_is_looked_at_again() -> None:
+    """It has just come back; a cut would not heal."""
+    broker = Broker([1, 2, 3, 4])
+    reader = Reader(broker, taken=4)
+    broker.forgets = 3
+    await reader.watch.look()
+    assert reader.cuts == []
+    assert reader.slept_seconds > 0
+    broker.checksums = [1, 2, 3]
+    slept = reader.slept_seconds
+    with pytest.raises(LogTruncated):
+        await reader.watch.look()
+    assert reader.slept_seconds - slept >= 2.5, "a cut is an alarm only when it lasts"
+
+
+async def test_another_record_in_its_place_is_an_alarm_at_once() -> None:
+    """That cannot heal."""
+    broker = Broker([1, 2, 3, 4])
+    reader = Reader(broker, taken=4)
+    broker.checksums, broker.leader_epoch = [1, 2, 3, 9, 5], 1
+    with pytest.raises(LogTruncated):
+        await reader.watch.look()
+    assert reader.slept_seconds == 0
+
+
+async def test_ends_are_known_of_partitions_that_nothing_was_taken_from_yet() -> None:
+    """Their lag counts too."""
+    broker = Broker([1, 2])
+    reader = Reader(broker, taken=0)
+    other = ("east-1.events", 5)
+    watch = Watch(broker, reader.seen, dict, reader.cuts.append, sleep=reader.sleep, places=[other])
+    await watch.look()
+    assert watch.ends[other].next_offset == 2
