@@ -216,3 +216,21 @@ def test_real_searches_are_ranked_better_than_by_both_baselines() -> None:
     tallies: dict[str, Quality] = evaluate(open_source(log), {"model": onnx_scorer(SHIPPED)}, end=4000)
     for rival in ("query_table", "popularity"):
         assert tallies["model"].compare(tallies[rival]).low > 0, rival
+
+
+def test_importing_models_loads_no_runtime() -> None:
+    """Whoever only ranks pays for no inference run-time, no exporter and no service."""
+    import subprocess
+    import sys
+
+    names = sorted(path.stem for path in SHIPPED.parents[2].glob("*.py") if path.stem != "__init__")
+    heavy = {"onnxruntime", "onnx", "torch", "services"}
+    code = (
+        f"import sys\nfor name in {names}: __import__('models.' + name)\n"
+        f"print(sorted({{name.partition('.')[0] for name in sys.modules}} & {heavy}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={"PYTHONPATH": "."}
+    )
+    assert len(names) > 15
+    assert done.stdout.strip() == "[]"
