@@ -1,9 +1,10 @@
 """Which titles go with a query: an index in memory for finding them, and one exact score for comparing them.
 
-Finding is tantivy's: over 100,000 titles 0.02 ms for the best hundred (0.6 ms for the thousand proposed here) and 3-6 ms
-for taking changes in, where bm25s took 2.1 ms and cannot change without being rebuilt. Its BM25 depends on how its segments happen to be merged, though, so it only
-*proposes*; what decides is `match`, computed from the catalogue's columns alone: the same in every region and after
-every restart. A catalogue of up to SCAN_ROWS items is simply compared in full, which also finds every typo.
+Finding is tantivy's: over 100,000 titles 0.02 ms for the best hundred (0.6 ms for the thousand proposed here) and 3 to
+6 ms for taking changes in, where bm25s took 2.1 ms and cannot change without being rebuilt. Its BM25 depends on how its
+segments happen to be merged, though, so it only *proposes*; what decides is `match`, computed from the catalogue's
+columns alone: the same in every region and after every restart. A catalogue of up to SCAN_ROWS items is simply
+compared in full, which also finds every typo.
 """
 
 from dataclasses import dataclass
