@@ -40,6 +40,8 @@ class AskLimits:
     """Kept for publishing and for the gateway: answers are given up this long before their deadline."""
     infer_ms_max: int
     """The longest that the model rung may take, however late the deadline is."""
+    catalogue_wait_ms_max: int
+    """The longest that an ask waits for catalogue changes before it; a whole catalogue may take longer than that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,13 @@ class Featurizer(Protocol):
         """Choose candidates and encode them with the features of this moment."""
 
 
+class Changes(Protocol):
+    """Catalogue entries on their way into retrieval."""
+
+    async def level(self, timeout_seconds: float) -> bool:
+        """Wait (bounded) until every change so far is in; whether it is."""
+
+
 class AskObserver(Protocol):
     """Who counts; called on the event loop, must not block or raise."""
 
@@ -90,7 +97,9 @@ class Answerer:
         clock: Clock,
         limits: AskLimits,
         observer: AskObserver,
+        changes: Changes,
     ) -> None:
+        self._changes = changes
         self._region = region
         self._featurizer = featurizer
         self._ladder = ladder
@@ -149,6 +158,8 @@ class Answerer:
             self._observer.stage("wait", self._clock.monotonic() - started)
             course = self._decide(ask, appended_ms, missing=False)
         if course in (Course.SCORE, Course.COUNTERS):
+            left_ms = (ask.deadline_unix_ms - self._clock.unix_ms()) // 4
+            await self._changes.level(max(0, min(left_ms, self._limits.catalogue_wait_ms_max)) / 1000)
             await self._rank(ask, _Waiting(appended_ms, after_reached=not missing), course)
         else:
             self._observer.ask_ended(ask.kind, course.value, "none")

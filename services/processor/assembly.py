@@ -171,6 +171,7 @@ def assemble(
             clock=clock,
             limits=settings.ask_limits,
             observer=metrics,
+            changes=catalogue,
         ),
         catalogue=catalogue,
         metrics=metrics,

@@ -43,6 +43,9 @@ class CatalogueFollower:
         self._sleep = sleep
         self._waiting: dict[int, None] = {}
         self._something = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._level = asyncio.Event()
+        self._level.set()
 
     @property
     def behind(self) -> int:
@@ -52,14 +55,39 @@ class CatalogueFollower:
     def changed(self, items: Iterable[int]) -> None:
         """These items have another entry now."""
         self._waiting.update(dict.fromkeys(items))
-        self._something.set()
+        if self._waiting:
+            self._level.clear()
+            self._something.set()
+
+    async def level(self, timeout_seconds: float) -> bool:
+        """Wait (bounded) until every change so far is in, without gathering more first; whether it is.
+
+        An answer made without this would not know an item that was acknowledged before it was asked for.
+        """
+        if self._level.is_set():
+            return True
+        self._hurry.set()
+        try:
+            await asyncio.wait_for(self._level.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
 
     async def run(self) -> None:
         """Take changes in, for ever."""
         while True:
             await self._something.wait()
-            await self._sleep(self._interval_seconds)
+            await self._gather()
             await self.catch_up()
+
+    async def _gather(self) -> None:
+        """Let changes gather for a moment, unless somebody waits for them."""
+        waits = (asyncio.ensure_future(self._sleep(self._interval_seconds)), asyncio.ensure_future(self._hurry.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def catch_up(self) -> None:
         """Take in all that waits now."""
@@ -75,3 +103,6 @@ class CatalogueFollower:
         if staged:
             await asyncio.to_thread(self._texts.commit)
             self._texts.show()
+        if not self._waiting:
+            self._hurry.clear()
+            self._level.set()

@@ -45,7 +45,9 @@ class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     infer_ms_max: Positive = 150
 
     catalogue_interval_seconds: PositiveSeconds = 0.25
-    """How long changed items are gathered before retrieval takes them in."""
+    """How long changed items are gathered before retrieval takes them in, while nobody asks."""
+    catalogue_wait_ms_max: Positive = 100
+    """How long an ask waits for items that changed before it."""
 
     fetch_wait_ms: Positive = 200
     """How long the broker may hold a fetch that has nothing to bring."""
@@ -85,4 +87,5 @@ class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
             overflow_age_ms_max=self.ask_overflow_age_ms_max,
             margin_ms=self.ask_margin_ms,
             infer_ms_max=self.infer_ms_max,
+            catalogue_wait_ms_max=self.catalogue_wait_ms_max,
         )

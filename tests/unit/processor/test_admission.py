@@ -8,7 +8,9 @@ from services.processor.admission import AskLimits, Course, Load, decide, scorin
 from streams.asks import Ask
 from streams.position import Frontier, Position
 
-LIMITS = AskLimits(scoring_max=2, waiting_max=1, overflow_age_ms_max=100, margin_ms=30, infer_ms_max=150)
+LIMITS = AskLimits(
+    scoring_max=2, waiting_max=1, overflow_age_ms_max=100, margin_ms=30, infer_ms_max=150, catalogue_wait_ms_max=100
+)
 IDLE = Load(scoring=0, waiting=0)
 ASK = Ask(ask_id="a", reply_to="g", kind="search", deadline_unix_ms=10_500, at_ms=0)
 

@@ -21,7 +21,9 @@ from streams.position import Frontier, Position
 from tests.support.poll import wait_until_async
 
 LOG = "east-1.events"
-LIMITS = AskLimits(scoring_max=2, waiting_max=2, overflow_age_ms_max=100, margin_ms=30, infer_ms_max=150)
+LIMITS = AskLimits(
+    scoring_max=2, waiting_max=2, overflow_age_ms_max=100, margin_ms=30, infer_ms_max=150, catalogue_wait_ms_max=100
+)
 ASK = Ask(ask_id="a1", reply_to="g1", kind="search", deadline_unix_ms=10_500, at_ms=9_000, query="lamp", size=2)
 
 
@@ -68,6 +70,8 @@ class World:
         self.let_go.set()
         self.worker: Answer | Exception = Answer(np.array([[0.1, 0.9, 0.5]], np.float32))
         self.prepare_error: Exception | None = None
+        self.items: list[str] = []
+        self.level_waits: list[float] = []
         self.answerer = Answerer(
             region="east",
             featurizer=self,
@@ -80,12 +84,18 @@ class World:
             clock=self.clock,
             limits=limits,
             observer=self,
+            changes=self,
         )
+
+    async def level(self, timeout_seconds: float) -> bool:
+        self.level_waits.append(timeout_seconds)
+        self.items = ["x", "y", "z"]
+        return True
 
     def prepare(self, ask: Ask) -> Prepared:
         if self.prepare_error is not None:
             raise self.prepare_error
-        return Prepared(items=["x", "y", "z"], unknown=["never seen"], tensors={})
+        return Prepared(items=self.items, unknown=["never seen"], tensors={})
 
     async def _infer(self, _tensors: Tensors, _deadline_ms: int) -> Scored:
         await self.let_go.wait()

@@ -56,6 +56,26 @@ async def test_changes_are_gathered_and_taken_in_steps() -> None:
     running.cancel()
 
 
+async def test_whoever_asks_does_not_wait_for_more_changes_to_gather() -> None:
+    """An item that was acknowledged before a search is in the search, long before the gathering would have ended."""
+    taken: list[int] = []
+
+    async def for_ever(_: float) -> None:
+        await asyncio.Event().wait()
+
+    follower = CatalogueFollower(taken.extend, FakeTexts(), 0.25, for_ever)
+    running = asyncio.create_task(follower.run())
+    assert await follower.level(0)
+    follower.changed([7])
+    assert not await follower.level(0), "nothing may be claimed that has not happened"
+    assert await follower.level(5)
+    assert (taken, follower.behind) == ([7], 0)
+    follower.changed([8])
+    assert await follower.level(5)
+    assert taken == [7, 8]
+    running.cancel()
+
+
 async def test_a_large_catalogue_is_searched_while_it_changes() -> None:
     """Queries do not take changes in themselves; they see them once they were shown, and never a row that is gone."""
     rows = item_rows(2_500)
