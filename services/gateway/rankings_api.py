@@ -119,8 +119,7 @@ class RankingsApi:
     def _asked(self, kind: AskKind, said: RankingRequest, user: str | None, item: str, deadline_ms: int) -> Asked:
         core = self._core
         now_ms = core.clock.unix_ms()
-        at_ms = now_ms if said.at is None else to_ms(said.at)
-        check_time("at", at_ms, now_ms)
+        at_ms = _time_of_the_answer(said, now_ms)
         ask_id = core.desk.new_id()
         event = self._search_event(said, ask_id, at_ms, now_ms) if isinstance(said, SearchRequest) else None
         pseudonym = 0 if user is None else core.reader.user(user)
@@ -218,6 +217,19 @@ class RankingsApi:
         # Not before this handler has returned: what was shown is written down without delaying it.
         asyncio.get_running_loop().call_soon(self._served.write, Shown(ask, asked.key, asked.session, ranking))
         return response
+
+
+def _time_of_the_answer(said: RankingRequest, now_ms: int) -> int:
+    """`at`; else now, or the search's own time if the app's clock is ahead: it sees what it has just sent."""
+    if said.at is not None:
+        at_ms = to_ms(said.at)
+        check_time("at", at_ms, now_ms)
+        return at_ms
+    if not isinstance(said, SearchRequest) or said.time is None:
+        return now_ms
+    time_ms = to_ms(said.time)
+    check_time("time", time_ms, now_ms)
+    return max(now_ms, time_ms)
 
 
 async def _in_time(future: "asyncio.Future[Any]", deadline: float) -> bool:

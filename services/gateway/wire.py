@@ -53,7 +53,7 @@ class RankingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     in_stock: bool = False
     context: Context = {}
     at: Time | None = None
-    """The time that the answer is for: only events up to then count. Default: now."""
+    """The time that the answer is for: only events up to then count. Default: now, or the search's `time` if later."""
     after: After = []
     """Coordinates that must be folded before the answer is made."""
     session: OptionalIdentifier | None = None

@@ -86,6 +86,20 @@ async def test_at_is_the_time_of_the_answer_and_of_what_is_served() -> None:
         assert {row.time_ms for row in gateway.sink.rows()} == {gateway.sink.asked[0].at_ms}
 
 
+async def test_an_app_whose_clock_is_ahead_is_answered_for_its_own_time() -> None:
+    """Without `at`, an answer knows what was sent under the search's time; an older search is answered for now."""
+    async with GatewayParts() as gateway:
+        await answering(gateway)
+        ahead_ms = SystemClock().unix_ms() + 120_000
+        status, _, body = await gateway.post("/v1/search", {**SEARCH, "time": rfc3339(ahead_ms)})
+        assert (status, body["at"]) == (200, rfc3339(ahead_ms))
+        before_ms = SystemClock().unix_ms()
+        assert (await gateway.post("/v1/search", {**SEARCH, "time": "2020-01-01T00:00:00Z"}))[0] == 200
+        ahead, old = gateway.sink.asked
+        assert ahead.at_ms == ahead_ms
+        assert before_ms <= old.at_ms < ahead_ms
+
+
 async def test_recommendations_and_similar_write_no_event_before_the_served_one() -> None:
     """Their ask rides on a frame of its own; without a user it goes to the item's partition."""
     async with GatewayParts() as gateway:
