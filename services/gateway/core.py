@@ -6,7 +6,7 @@ from services.gateway.admission import Admission
 from services.gateway.answers import AnswerDesk
 from services.gateway.events_log import EventsLog
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.processor_watch import ProcessorWatch, WatchLimits
+from services.gateway.processor_watch import ProcessorWatch
 from services.gateway.settings import GatewaySettings
 from streams.events import EventReader
 
@@ -33,7 +33,7 @@ class Core:
             bytes_max=settings.bytes_waiting_max,
             retry_after_seconds=settings.retry_after_seconds,
         )
-        self.watch = ProcessorWatch(WatchLimits(settings.silent_asks_max, settings.trial_interval_ms / 1000))
+        self.watch = ProcessorWatch(settings.watch_limits())
         self.desk = AnswerDesk(reply_to, settings.asks_waiting_max, self.watch, metrics)
         self.phase: str | None = "starting"
         """Why nothing is served yet, or any more; None while the log is open."""

@@ -92,26 +92,26 @@ class RankingsApi:
             asked = self._asked(kind, said, user, item, deadline_ms)
         except BadEvent as error:
             raise bad_request(error) from None
-        log = self._open_for_asks(loop.time())
+        log = self._open_for_asks(loop.time(), deadline_ms)
         events = 0 if asked.event is None else 1
         core.admission.enter_events(events)
         answer = core.desk.expect(asked.ask.ask_id)
         try:
             waiting = log.put_with_ask(asked.event, asked.ask, asked.key)
             waiting.done.add_done_callback(lambda _: core.admission.leave_events(events))
-            ranking, where = await self._await(answer, waiting, deadline)
+            ranking, where = await self._await(answer, waiting, deadline, deadline_ms)
         finally:
             core.desk.forget(asked.ask.ask_id)
         return self._answer(asked, ranking, where)
 
-    def _open_for_asks(self, now: float) -> EventsLog:
+    def _open_for_asks(self, now: float, deadline_ms: int) -> EventsLog:
         """The log, if an ask can be answered now. Raises Problem with the reason otherwise."""
         core = self._core
         log = core.log()
         blocker = core.desk.blocker() or core.admission.blocker(1)
         if blocker is not None:
             raise blocker
-        reason = core.watch.asked(now)
+        reason = core.watch.asked(now, deadline_ms)
         if reason is not None:
             raise _unavailable("processor-unavailable", reason)
         return log
@@ -172,24 +172,24 @@ class RankingsApi:
         return Position(token.log, token.partition, token.offset)
 
     async def _await(
-        self, answer: asyncio.Future[Ranking], waiting: Waiting, deadline: float
+        self, answer: asyncio.Future[Ranking], waiting: Waiting, deadline: float, deadline_ms: int
     ) -> tuple[Ranking, Coordinates]:
         """The answer, after the log has acknowledged the request."""
         if not await _in_time(waiting.done, deadline):
-            raise self._expired(waiting)
+            raise self._expired(waiting, deadline_ms)
         outcome = waiting.outcomes[0]
         if isinstance(outcome, NotKept):
             raise _unavailable("outcome-unknown", f"the log did not acknowledge the request ({outcome.cause})")
         if not await _in_time(answer, deadline):
-            raise self._expired(waiting)
+            raise self._expired(waiting, deadline_ms)
         return answer.result(), outcome
 
-    def _expired(self, waiting: Waiting) -> Problem:
+    def _expired(self, waiting: Waiting, deadline_ms: int) -> Problem:
         core, now = self._core, asyncio.get_running_loop().time()
         core.metrics.asks_expired.inc()
         if not waiting.done.done():
             return _unavailable("log-slow", "the log did not acknowledge the request before its deadline")
-        core.watch.expired(now)
+        core.watch.expired(now, deadline_ms)
         silent = core.watch.blocker(now)
         return _unavailable("no-answer-in-time", silent or "the processor did not answer before the deadline")
 

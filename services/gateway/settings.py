@@ -8,6 +8,7 @@ import msgspec
 from services.common.region_settings import LOOPBACK
 from services.common.settings import Secret, ServiceSettings
 from services.gateway.packer import FrameLimits
+from services.gateway.processor_watch import WatchLimits
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -57,6 +58,8 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     asks_waiting_max: Positive = 256
     silent_asks_max: Positive = 3
     """After so many asks in a row without an answer, further ones are refused at once, but for trials."""
+    silent_deadline_ms_min: Positive = WatchLimits().deadline_ms_min
+    """Asks with a shorter deadline say nothing about the processor, unless the default deadline is as short."""
     trial_interval_ms: Positive = 250
     processor_poll_ms: Positive = 500
     """How often the processor's readiness is looked at; five times as often while it is not ready."""
@@ -84,6 +87,14 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     def tokens(self) -> tuple[str, ...]:
         """The accepted tokens."""
         return tuple(token.strip() for token in self.api_tokens.reveal().split(",") if token.strip())
+
+    def watch_limits(self) -> WatchLimits:
+        """When silence of the processor counts."""
+        return WatchLimits(
+            silent_asks_max=self.silent_asks_max,
+            trial_seconds=self.trial_interval_ms / 1000,
+            deadline_ms_min=min(self.silent_deadline_ms_min, self.deadline_ms, self.deadline_ms_max),
+        )
 
     def frame_limits(self) -> FrameLimits:
         """The bounds of a frame. Raises ValueError."""

@@ -73,36 +73,58 @@ def test_a_processor_that_says_it_is_not_ready_is_believed_at_once() -> None:
     """And again at once when it says that it is."""
     watch = ProcessorWatch(WatchLimits())
     watch.health("replaying")
-    assert "replaying" in (watch.asked(0.0) or "")
+    assert "replaying" in (watch.asked(0.0, 500) or "")
     watch.health(None)
-    assert watch.asked(0.0) is None
+    assert watch.asked(0.0, 500) is None
 
 
 def test_silence_closes_the_door_but_for_one_trial_at_a_time() -> None:
     """After three asks without an answer the next are refused; one in every interval tries."""
     watch = ProcessorWatch(WatchLimits(silent_asks_max=3, trial_seconds=0.25))
     for _ in range(3):
-        assert watch.asked(10.0) is None
-        watch.expired(10.0)
-    assert "has not answered" in (watch.asked(10.1) or "")
-    assert watch.blocker(10.1) == watch.asked(10.1)
-    assert watch.asked(10.25) is None
-    assert watch.asked(10.3) is not None
+        assert watch.asked(10.0, 500) is None
+        watch.expired(10.0, 500)
+    assert "has not answered" in (watch.asked(10.1, 500) or "")
+    assert watch.blocker(10.1) == watch.asked(10.1, 500)
+    assert watch.asked(10.25, 500) is None
+    assert watch.asked(10.3, 500) is not None
     watch.answered()
-    assert watch.asked(10.3) is None
+    assert watch.asked(10.3, 500) is None
     assert watch.blocker(10.3) is None
+
+
+def test_an_app_that_hardly_waits_closes_the_door_for_nobody() -> None:
+    """Short deadlines are no silence and use up no trial; late expiries do not put the next trial off."""
+    watch = ProcessorWatch(WatchLimits(silent_asks_max=2, trial_seconds=0.25, deadline_ms_min=200))
+    for _ in range(9):
+        watch.expired(10.0, 199)
+    assert watch.blocker(10.0) is None
+    for _ in range(2):
+        watch.expired(10.0, 200)
+    assert watch.asked(10.1, 500) is not None
+    watch.expired(10.2, 500)
+    watch.expired(10.2, 1)
+    assert watch.asked(10.25, 1) is None
+    assert watch.asked(10.25, 500) is None, "the short one did not use up the trial"
+    assert watch.asked(10.26, 1) is not None
+
+
+def test_a_default_deadline_always_counts() -> None:
+    """However short it is set."""
+    assert GatewaySettings(deadline_ms=50).watch_limits().deadline_ms_min == 50
+    assert GatewaySettings().watch_limits() == WatchLimits()
 
 
 def test_a_recovery_in_health_ends_the_silence() -> None:
     """A processor that was down and is ready again is asked at once."""
     watch = ProcessorWatch(WatchLimits(silent_asks_max=1))
-    watch.asked(0.0)
-    watch.expired(0.0)
+    watch.asked(0.0, 500)
+    watch.expired(0.0, 500)
     watch.health(None)
-    assert watch.asked(0.1) is not None, "healthy all the while, and silent"
+    assert watch.asked(0.1, 500) is not None, "healthy all the while, and silent"
     watch.health("it cannot be reached")
     watch.health(None)
-    assert watch.asked(0.1) is None
+    assert watch.asked(0.1, 500) is None
 
 
 def desk() -> AnswerDesk:

@@ -168,7 +168,7 @@ async def test_what_is_no_json_object_is_refused(body: bytes) -> None:
 
 async def test_no_answer_by_the_deadline_is_503_and_soon_said_at_once() -> None:
     """After some silent asks the next is refused without waiting; the first answer opens the door again."""
-    async with GatewayParts(silent_asks_max=2, trial_interval_ms=60_000) as gateway:
+    async with GatewayParts(silent_asks_max=2, silent_deadline_ms_min=30, trial_interval_ms=60_000) as gateway:
         for _ in range(2):
             status, headers, problem = await gateway.post("/v1/search", {**SEARCH, "deadline_ms": 30})
             assert (status, headers["Retry-After"]) == (503, "1")
