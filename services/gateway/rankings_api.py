@@ -19,7 +19,9 @@ from services.gateway.events_api import bad_request
 from services.gateway.events_log import EventsLog, NotKept, Waiting
 from services.gateway.served import ServedEvents, Shown
 from services.gateway.wire import (
+    RANGE_OPERATORS,
     Coordinates,
+    Filter,
     RankingAnswer,
     RankingRequest,
     RecommendationsRequest,
@@ -27,12 +29,15 @@ from services.gateway.wire import (
     SearchRequest,
     SimilarRequest,
 )
-from streams.asks import Ask, AskKind, Ranking
+from streams.asks import Ask, AskKind, Ranking, encode_asks
 from streams.cloudevents import DECODE_ERRORS, explain, is_json, rfc3339, to_ms
 from streams.errors import BadEvent
 from streams.events import Received, Search, check_time
 from streams.item_key import item_key
 from streams.position import Position
+
+ASK_BYTES_MAX: Final = 256 << 10
+"""Asks ride in a header of a record that carries other users' events: one that is too big would take them with it."""
 
 RequestT = TypeVar("RequestT", bound=RankingRequest)
 _encode: Final = msgspec.json.Encoder().encode
@@ -118,6 +123,7 @@ class RankingsApi:
 
     def _asked(self, kind: AskKind, said: RankingRequest, user: str | None, item: str, deadline_ms: int) -> Asked:
         core = self._core
+        _check_ranges(said.filter)
         now_ms = core.clock.unix_ms()
         at_ms = _time_of_the_answer(said, now_ms)
         ask_id = core.desk.new_id()
@@ -145,6 +151,7 @@ class RankingsApi:
             candidates=said.candidates if isinstance(said, SearchRequest) else None,
             after=[self._position(number, token) for number, token in enumerate(said.after)],
         )
+        _check_size(ask)
         return Asked(ask, pseudonym or item_key(item), event, session)
 
     def _search_event(self, said: SearchRequest, ask_id: str, at_ms: int, now_ms: int) -> Received:
@@ -217,6 +224,28 @@ class RankingsApi:
         # Not before this handler has returned: what was shown is written down without delaying it.
         asyncio.get_running_loop().call_soon(self._served.write, Shown(ask, asked.key, asked.session, ranking))
         return response
+
+
+def _check_ranges(said: Filter) -> None:
+    """Refuse operators that nobody would heed. Raises BadEvent."""
+    for name, value in said.items():
+        unknown = value.keys() - RANGE_OPERATORS if isinstance(value, dict) else ()
+        if unknown:
+            raise BadEvent(
+                f"filter.{name}", f"has the unknown operator {min(unknown)[:64]!r}", "Give a range as min and max."
+            )
+
+
+def _check_size(ask: Ask) -> None:
+    """Refuse an ask that would not fit a record beside other users' events. Raises Problem (413)."""
+    size = len(encode_asks([ask]))
+    if size > ASK_BYTES_MAX:
+        raise Problem(
+            413,
+            "ask-too-large",
+            f"the request comes to {size} bytes, more than {ASK_BYTES_MAX}; nothing of it was kept",
+            remedy="Send fewer or shorter candidates, exclusions and filters.",
+        )
 
 
 def _time_of_the_answer(said: RankingRequest, now_ms: int) -> int:

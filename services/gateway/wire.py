@@ -7,20 +7,28 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from streams.asks import FilterValue
 from streams.cloudevents import EventId, Source, Time
 from streams.events import LIST_MAX, Identifier, OptionalIdentifier, Query
 
 SIZE_MAX = 100
 CANDIDATES_MAX = 1000
 AFTER_MAX = 64
+FILTER_LIST_MAX = 100
+RANGE_OPERATORS = ("min", "max")
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=SIZE_MAX)]
 DeadlineMs = Annotated[
     int, msgspec.Meta(ge=1, description="How long the app still listens; the gateway has an upper bound of its own.")
 ]
 Items = Annotated[list[Identifier], msgspec.Meta(max_length=CANDIDATES_MAX)]
-Filter = Annotated[dict[Annotated[str, msgspec.Meta(max_length=256)], FilterValue], msgspec.Meta(max_length=32)]
+FilterText = Annotated[str, msgspec.Meta(max_length=256)]
+FilterRange = Annotated[
+    dict[str, float], msgspec.Meta(extra_json_schema={"propertyNames": {"enum": list(RANGE_OPERATORS)}})
+]
+FilterValue = (
+    FilterText | float | bool | Annotated[list[FilterText], msgspec.Meta(max_length=FILTER_LIST_MAX)] | FilterRange
+)
+Filter = Annotated[dict[FilterText, FilterValue], msgspec.Meta(max_length=32)]
 Context = Annotated[
     dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=256)]],
     msgspec.Meta(max_length=32),

@@ -137,7 +137,18 @@ async def test_schema_and_gateway_agree_about_searches() -> None:
     schema = validator({"$ref": "#/components/schemas/SearchRequest"})
     async with GatewayParts() as gateway:
         gateway.sink.on_ask = gateway.answer
-        for change in ({}, {"size": 0}, {"exclude": [1]}, {"exlude": []}, {"filter": {"a": {"min": 1}}}, {"user": ""}):
+        changes: tuple[dict[str, Any], ...] = (
+            {},
+            {"size": 0},
+            {"exclude": [1]},
+            {"exlude": []},
+            {"filter": {"a": {"min": 1, "max": 2}, "b": "x", "c": ["y"], "d": True}},
+            {"filter": {"a": {"min": 1, "lte": 2}}},
+            {"filter": {"a": ["x"] * 101}},
+            {"filter": {"a": "x" * 257}},
+            {"user": ""},
+        )
+        for change in changes:
             body = {**SEARCH, **change}
             status, _, _ = await gateway.post("/v1/search", body, JSON)
             assert (status == 200) == schema.is_valid(body), change

@@ -136,6 +136,10 @@ async def test_recommendations_and_similar_write_no_event_before_the_served_one(
         ("search", {"deadline_ms": 0}, "deadline_ms"),
         ("search", {"candidates": ["i\n"]}, "candidates[0]"),
         ("search", {"filter": {"a": None}}, "filter[...]"),
+        ("search", {"filter": {"price": {"min": 1, "lte": 2}}}, "filter.price"),
+        ("search", {"filter": {"a": "x" * 257}}, "filter[...]"),
+        ("search", {"filter": {"a": ["x" * 257]}}, "filter[...][0]"),
+        ("search", {"filter": {"a": ["x"] * 101}}, "filter[...]"),
         ("search", {"after": [{"log": "west-1.events", "partition": 0, "offset": 0}]}, "after[0].log"),
         ("search", {"after": [{"log": LOG, "partition": 4, "offset": 0}]}, "after[0].partition"),
         ("search", {"after": [{"log": LOG, "partition": 0, "offset": -1}]}, "after[0].offset"),
@@ -229,6 +233,26 @@ async def test_a_stale_epoch_is_not_shown() -> None:
         assert gateway.figure("meridian_gateway_rankings_dropped_total", reason="stale_epoch") == 1
         await answering(gateway, epoch=(2, 5))
         assert (await gateway.post("/v1/search", SEARCH))[0] == 200
+
+
+async def test_an_unknown_operator_is_answered_with_the_known_ones() -> None:
+    """Nobody has to guess how a range is written."""
+    async with GatewayParts() as gateway:
+        status, _, problem = await gateway.post("/v1/search", {**SEARCH, "filter": {"price": {"lte": 2}}})
+        assert (status, problem["remedy"]) == (400, "Give a range as min and max.")
+        assert "'lte'" in problem["detail"]
+
+
+async def test_an_ask_that_would_burst_a_record_is_refused_alone() -> None:
+    """Every field within its bounds, all of them together not: 413, and nothing is written."""
+    async with GatewayParts() as gateway:
+        await answering(gateway)
+        long = [f"{number:04}" + "x" * 250 for number in range(1000)]
+        status, _, problem = await gateway.post("/v1/search", {**SEARCH, "candidates": long, "exclude": long})
+        assert (status, problem["type"]) == (413, "urn:meridian:problem:ask-too-large")
+        assert gateway.sink.records == {}
+        assert gateway.core.admission.events == 0
+        assert (await gateway.post("/v1/search", {**SEARCH, "candidates": long}))[0] == 200
 
 
 async def test_asks_are_bounded() -> None:
