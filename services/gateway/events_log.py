@@ -208,8 +208,11 @@ class EventsLog:
             self._timer.cancel()
 
     def abandon(self, cause: str) -> None:
-        """Take nothing more, and wait for nothing that is in flight: its outcome is unknown."""
+        """Take nothing more, and wait for nothing: what is in flight has an unknown outcome, the rest is not kept."""
         self.stop(cause)
+        for frame in self._packer.flush():
+            self._packer.done(frame.partition)
+            _settle_all(frame, NotKept(cause, refused=True))
         for sequence, (_, frame) in list(self._sent.items()):
             self._failed(sequence, frame, NotKept(cause))
 
@@ -229,7 +232,16 @@ class EventsLog:
         self._settle()
 
     def _write(self, frame: Frame[Ticket]) -> None:
-        headers = frame_headers(len(frame.rows), self._settings.key_fingerprint, frame.asks)
+        try:
+            headers = frame_headers(len(frame.rows), self._settings.key_fingerprint, frame.asks)
+            value = encode_frame(frame.rows)
+        except Exception as error:
+            # Whatever it was, it must not leave a frame in flight for ever: that would stop the whole gateway.
+            log.exception("a frame cannot be encoded", partition=frame.partition, events=len(frame.rows))
+            self._packer.done(frame.partition)
+            self._metrics.frames_failed.inc()
+            _settle_all(frame, NotKept(f"it cannot be encoded: {error}", refused=True))
+            return
         self._sequence += 1
         sequence = self._sequence
         self._sent[sequence] = self._loop.time(), frame
@@ -238,7 +250,7 @@ class EventsLog:
             self._sink.send(
                 frame.partition,
                 record_key(frame.key),
-                encode_frame(frame.rows),
+                value,
                 headers,
                 lambda error, offset: self._done(sequence, frame, error, offset),
             )
@@ -275,5 +287,9 @@ class EventsLog:
         if not self._failing:
             self._failing = True
             log.warning("the log does not acknowledge", reason=outcome.cause)
-        for waiting, slot in (*frame.tickets, *frame.riders):
-            waiting.settle(slot, outcome)
+        _settle_all(frame, outcome)
+
+
+def _settle_all(frame: Frame[Ticket], outcome: NotKept) -> None:
+    for waiting, slot in (*frame.tickets, *frame.riders):
+        waiting.settle(slot, outcome)
