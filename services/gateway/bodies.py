@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 
 from services.common.problem import Problem
 from services.gateway.admission import Admission
@@ -23,7 +24,7 @@ def too_large(bytes_max: int) -> Problem:
 
 @asynccontextmanager
 async def received_body(request: web.Request, settings: GatewaySettings, admission: Admission) -> AsyncIterator[bytes]:
-    """The whole body, its memory reserved for the length of the block. Raises Problem (408, 413, 429)."""
+    """The whole body, its memory reserved for the length of the block. Raises Problem (400, 408, 413, 429)."""
     announced = request.content_length
     if announced is not None and announced > settings.body_bytes_max:
         raise too_large(settings.body_bytes_max)
@@ -39,6 +40,14 @@ async def received_body(request: web.Request, settings: GatewaySettings, admissi
             raise Problem(408, "body-too-slow", f"the body did not come within {settings.body_seconds:g} s") from None
         except web.HTTPRequestEntityTooLarge:
             raise too_large(settings.body_bytes_max) from None
+        except (PayloadEncodingError, web.RequestPayloadError) as error:
+            raise Problem(
+                400,
+                "body-broken",
+                "the body is not what its Content-Encoding or Transfer-Encoding says",
+                remedy="Check Content-Encoding, and send the whole body.",
+                members={"field": "body"},
+            ) from error
         yield body
     finally:
         admission.leave_bytes(reserved)

@@ -67,7 +67,7 @@ class EventsApi:
         try:
             return [read_structured(body) if media == STRUCTURED else read_binary(request.headers, body)]
         except BadEvent as error:
-            return [Rejected(request.headers.get("ce-id", "") if media != STRUCTURED else event_id(body), error)]
+            return [Rejected(_header_id(request) if media != STRUCTURED else event_id(body), error)]
 
     async def _take(self, parsed: Sequence[CloudEvent | Rejected]) -> web.Response:
         results: list[Result | None] = [None] * len(parsed)
@@ -120,6 +120,12 @@ class EventsApi:
             return web.Response(body=body, status=status, content_type="application/json", headers=headers)
         document = _summary(results, unknown)
         return web.Response(body=_encode(document), status=document.status, content_type=CONTENT_TYPE, headers=headers)
+
+
+def _header_id(request: web.Request) -> str:
+    """The id in binary mode as it was sent; empty when its bytes are no text."""
+    sent = request.headers.get("ce-id", "")
+    return sent if sent.isprintable() else ""
 
 
 def bad_request(error: BadEvent) -> Problem:

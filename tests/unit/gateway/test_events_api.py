@@ -87,6 +87,38 @@ BAD_BODIES: list[tuple[bytes, dict[str, str], int]] = [
 ]
 
 
+GZIPPED = gzip.compress(json.dumps(event(1)).encode())
+
+
+@pytest.mark.parametrize("body", [b"no gzip at all", GZIPPED[:10] + b"\xff" * 20, GZIPPED[:-12], b""])
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/search"])
+async def test_a_body_that_is_not_encoded_as_it_says_is_refused(path: str, body: bytes) -> None:
+    """400, and its memory is given back."""
+    async with GatewayParts() as gateway:
+        headers = (STRUCTURED if path == "/v1/events" else JSON) | {"Content-Encoding": "gzip"}
+        assert (await gateway.post(path, body, headers))[0] == 400
+        assert gateway.core.admission.bytes == 0
+
+
+async def test_an_id_in_a_header_that_is_no_text_is_refused() -> None:
+    """Raw bytes where percent-encoded UTF-8 should be: 400, with no id, not a crash."""
+    async with GatewayParts() as gateway:
+        assert gateway.client.port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.client.port)
+        data = b'{"user":"u","item":"i"}'
+        writer.write(
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"ce-specversion: 1.0\r\nce-id: \xff\xfe\r\nce-source: /s\r\nce-type: meridian.click.v1\r\n"
+            b"ce-time: 2026-01-01T00:00:00Z\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
+        )
+        answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 400 "), answer
+        (result,) = json.loads(answer.partition(b"\r\n\r\n")[2])["results"]
+        assert (result["id"], result["problem"]["field"]) == (None, "ce-id")
+        assert gateway.sink.records == {}
+
+
 @pytest.mark.parametrize(("body", "headers", "status"), BAD_BODIES)
 async def test_bad_input_is_refused_with_a_problem_and_the_next_request_is_served(
     body: bytes, headers: dict[str, str], status: int
