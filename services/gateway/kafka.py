@@ -73,10 +73,10 @@ class KafkaSink:
             raise SinkFull(f"the record was refused before it was sent: {error}") from error
 
     async def close(self, timeout_seconds: float) -> None:
-        """See RecordSink. Ends the polling thread."""
-        await asyncio.to_thread(self._producer.flush, timeout_seconds)
+        """See RecordSink. Ends the polling thread first: a report that it holds is one that flush does not wait for."""
         self._ending.set()
         await asyncio.to_thread(self._thread.join, 2 * _POLL_SECONDS)
+        await asyncio.to_thread(self._producer.flush, timeout_seconds)
         self._drain()
 
     def _poll(self) -> None:
