@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from models.text import SIGNATURE_LANES, WORDS_MAX, Text, read_title
 from streams.asks import FilterValue
+from streams.errors import DECODE_ERRORS
 
 U64 = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -94,7 +95,7 @@ def read_item(item: str, item_hash: int, time_ms: int, body: bytes) -> Item:
     """Read an entry's body; what cannot be read is left out."""
     try:
         raw: Any = msgspec.json.decode(body) if body else {}
-    except (msgspec.DecodeError, RecursionError):
+    except DECODE_ERRORS:
         raw = {}
     if not isinstance(raw, dict):
         raw = {}

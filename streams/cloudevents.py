@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from streams.errors import BadEvent
+from streams.errors import DECODE_ERRORS, BadEvent
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -80,9 +80,6 @@ class _OnlyId(msgspec.Struct, frozen=True):
 _decode_envelope = msgspec.json.Decoder(CloudEvent).decode
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises on bytes that somebody else wrote."""
 
 
 def is_json(content_type: str) -> bool:

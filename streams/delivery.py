@@ -30,11 +30,20 @@ class Delivery:
     """An idempotent producer for one event loop. Create it inside the loop, `close` it there.
 
     `delivery_timeout_ms` bounds how long a record may wait for its acknowledgement; `queue_messages_max` bounds what
-    may wait at all.
+    may wait at all. `on_fatal` is called on the event loop, once, when the producer has given up for good (as after a
+    log that was cut): everything sent from then on is refused, so whoever depends on it must start again.
     """
 
-    def __init__(self, bootstrap: str, *, delivery_timeout_ms: int, queue_messages_max: int) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        delivery_timeout_ms: int,
+        queue_messages_max: int,
+        on_fatal: Callable[[DeliveryError], None] | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._on_fatal = on_fatal
         self._producer = Producer(
             {
                 **producer_settings(bootstrap),
@@ -73,6 +82,7 @@ class Delivery:
         except BufferError as error:
             raise DeliveryError(f"the queue of records for {topic} is full; the broker does not keep up") from error
         except KafkaException as error:
+            self._notice(error)
             raise DeliveryError(f"a record for {topic} was refused before it was sent: {error}") from error
 
     async def deliver(self, topic: str, value: bytes, *, key: bytes, headers: Headers) -> None:
@@ -99,7 +109,17 @@ class Delivery:
         while not self._ending.is_set():
             try:
                 self._producer.poll(POLL_SECONDS)
-            except KafkaException:
+            except KafkaException as error:
                 # A fatal error (as after a cut log) is raised here. This thread must live on: what waits for reports
                 # would wait for ever, and further records are refused by `send`.
+                self._notice(error)
                 self._ending.wait(POLL_SECONDS)
+
+    def _notice(self, error: KafkaException) -> None:
+        """Report a fatal error, once. The code counts: `fatal()` says no for some of them."""
+        cause = error.args[0]
+        on_fatal = self._on_fatal
+        if on_fatal is None or self._loop.is_closed() or not (cause.fatal() or cause.code() == KafkaError._FATAL):  # noqa: SLF001 - its public name
+            return
+        self._on_fatal = None
+        self._loop.call_soon_threadsafe(on_fatal, DeliveryError(f"the producer has given up: {cause.str()}"))

@@ -5,6 +5,13 @@ frame goes to the dead log and the stream goes on. Everything under `OperatorMus
 going on would lose acknowledged events, and trying again would not help.
 """
 
+from typing import Final
+
+import msgspec
+
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON or MessagePack they should be: wrong, not UTF-8, or too deep."""
+
 
 class StreamError(Exception):
     """Root of everything that `streams` raises on purpose."""

@@ -26,8 +26,6 @@ from streams.kinds import Kind
 from streams.pseudonym import Pseudonyms
 
 FUTURE_MS_MAX: Final = 5 * 60 * 1000
-TIME_MS_MIN: Final = -62_135_596_800_000
-"""The first moment that can be written down as RFC 3339, in ms since the epoch."""
 """A time further ahead of the gateway's clock is refused, never clamped. Any past is welcome."""
 BODY_BYTES_MAX: Final = 16 * 1024
 LIST_MAX: Final = 200
@@ -260,9 +258,7 @@ class EventReader:
 
 
 def check_time(field: str, time_ms: int, now_ms: int) -> None:
-    """Refuse times that have not come yet, beyond what clocks differ by, and those before year 1. Raises BadEvent."""
-    if time_ms < TIME_MS_MIN:
-        raise BadEvent(field, "is before year 1 in UTC", "Send the time at which it happened.")
+    """Refuse times that have not come yet, beyond what clocks differ by. Raises BadEvent."""
     ahead_ms = time_ms - now_ms
     if ahead_ms > FUTURE_MS_MAX:
         raise BadEvent(

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.digest import add_lanes, catalogue_lanes
+from streams.errors import DECODE_ERRORS
 from streams.frame import Columns
 from streams.kernels.fold import count_answer, fold_bucket
 from streams.kernels.layout import (
@@ -113,11 +114,12 @@ class Fold:
         self, columns: Columns, log: str, partition: int, offset: int, checksum: int, leader_epoch: int
     ) -> Verdict:
         """Stage one frame for the next `flush`, when the reader rule accepts it."""
+        if judge(self.next_offset(log, partition), offset) is Verdict.ACCEPTED and columns.count:
+            # Before the frontier moves: a frame that cannot be opened must not be behind it.
+            self._open(columns)
         verdict = self._advance(log, partition, offset, checksum, leader_epoch)
         if verdict is Verdict.ACCEPTED:
             self._frames += 1
-            if columns.count:
-                self._open(columns)
         return verdict
 
     def skip(self, log: str, partition: int, offset: int, checksum: int, leader_epoch: int) -> Verdict:
@@ -327,7 +329,7 @@ class Fold:
 def _is_tombstone(body: bytes) -> bool:
     try:
         return _tombstones.decode(body).deleted if body else False
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,7 @@ from streams.agents import add_events_agent
 from streams.app import DeliveringApp, FaustSettings, make_app
 from streams.asks import Ranking, encode_ranking
 from streams.dead_letter import bury
-from streams.delivery import Delivery
+from streams.delivery import Delivery, DeliveryError
 from streams.errors import LogTruncated
 from streams.intake import Intake
 from streams.logs import events_log, rankings_log
@@ -150,7 +151,8 @@ def assemble(
     """Build a processor around a state that is up to date. Call it in the loop that it will run in."""
     state = restored.state
     seen = EpochsSeen(settings.silence_ms / 1000)
-    delivery = _delivery(region, settings)
+    failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    delivery = _delivery(region, settings, lambda error: _settle(failure, error))
     places = [(events_log(identity.incarnation), p) for p in range(region.partitions)]
     watch = _watch(group, places, state, seen, region, settings, clock)
     gate = Gate(EPOCH_OPEN)
@@ -190,7 +192,6 @@ def assemble(
     )
     faust = FaustSettings(bootstrap=region.bootstrap, group=group, fetch_wait_ms=settings.fetch_wait_ms)
     app = make_app(faust, seen, clock.monotonic)
-    failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     add_events_agent(app, [identity.incarnation], intake, lambda error: _settle(failure, error))
     return Assembly(
         group=group,
@@ -211,11 +212,14 @@ def assemble(
     )
 
 
-def _delivery(region: RegionSettings, settings: ProcessorSettings) -> Delivery:
+def _delivery(
+    region: RegionSettings, settings: ProcessorSettings, on_fatal: Callable[[DeliveryError], None]
+) -> Delivery:
     return Delivery(
         region.bootstrap,
         delivery_timeout_ms=int(settings.delivery_timeout_seconds * 1000),
         queue_messages_max=settings.rankings_queue_max,
+        on_fatal=on_fatal,
     )
 
 

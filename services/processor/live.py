@@ -13,6 +13,7 @@ from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.metrics import Figures, ProcessorMetrics
 from streams.asks import decode_asks
 from streams.digest import digest
+from streams.errors import DECODE_ERRORS
 from streams.fold import Applied
 from streams.frame import HEADER_ASKS, HEADER_KEY, header
 from streams.intake import LogRecord
@@ -88,7 +89,7 @@ class Live:
     def _submit(self, raw: bytes, appended_ms: int) -> None:
         try:
             asks = decode_asks(raw)
-        except msgspec.DecodeError as problem:
+        except DECODE_ERRORS as problem:
             self._metrics.asks_bad.inc()
             log.warning("asks could not be read", reason=str(problem))
             return

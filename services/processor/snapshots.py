@@ -14,8 +14,9 @@ from pathlib import Path
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
+from streams.errors import StreamError
 from streams.position import Frontier
-from streams.snapshot import Frozen, freeze, stored, write
+from streams.snapshot import Frozen, copy, freeze, stored, write
 from streams.state import State
 
 log = get_logger(__name__)
@@ -59,7 +60,7 @@ class Snapshots:
             await self._clock.sleep(self._interval_seconds)
             try:
                 await self.save_now()
-            except OSError as problem:
+            except (OSError, StreamError) as problem:
                 self.failures += 1
                 log.error("a snapshot could not be written", reason=str(problem), directory=str(self._directory))
 
@@ -78,7 +79,7 @@ class Snapshots:
             paused_seconds = self._clock.monotonic() - started
             if not self._may_write():
                 return False
-            path = await asyncio.to_thread(write, frozen, self._directory, self._copy_to)
+            path = await asyncio.to_thread(write, frozen, self._directory)
             self._written, self._written_at = frontier, self._clock.monotonic()
             log.info(
                 "snapshot written",
@@ -87,7 +88,18 @@ class Snapshots:
                 fold_paused_seconds=round(paused_seconds, 4),
                 seconds=round(self._written_at - started, 3),
             )
+            if self._copy_to is not None:
+                await self._copy_off(self._copy_to)
             return True
+
+    async def _copy_off(self, url: str) -> None:
+        """Copy the snapshots to another place. Whatever is wrong there must not touch the region."""
+        try:
+            await asyncio.to_thread(copy, self._directory, url)
+        # Any file system may stand behind the URL, with exceptions of its own.
+        except Exception as problem:  # noqa: BLE001
+            self.failures += 1
+            log.error("snapshots could not be copied", to=url, reason=f"{type(problem).__name__}: {problem}")
 
     def _freeze(self) -> Frozen:
         return freeze(self._state, stored(self._directory))

@@ -15,7 +15,8 @@ import pytest
 from infra.runtime.kafka import KafkaBroker
 from services.common.exit_codes import ExitCode
 from streams.dead_letter import read_dead_letters
-from streams.frame import encode_frame, frame_headers
+from streams.frame import HEADER_ASKS, EventRow, encode_frame, frame_headers
+from streams.kinds import Kind
 from streams.logs import events_log
 from tests.support.frames import KEY_FINGERPRINT, FrameWriter, event_rows, item_rows, make_topics
 from tests.support.poll import wait_until
@@ -90,8 +91,15 @@ def test_a_corrupt_frame_is_buried_and_all_else_is_folded(kafka: KafkaBroker, tm
     make_topics(kafka.bootstrap, incarnation)
     writer = FrameWriter(kafka.bootstrap, events_log(incarnation))
     rows = event_rows(300, seed=1)
+    bad_item = EventRow(
+        identity=bytes(16), time_ms=1, user=0, session=0, kind=Kind.ITEM, item="x", body=b'{"title":"\xff"}'
+    )
+    bad_asks = [*frame_headers(0, KEY_FINGERPRINT), (HEADER_ASKS, b"\x91\x81\xa6ask_id\xa1\xff")]
     with ProcessorProcess(tmp_path, kafka.bootstrap, incarnation, snapshot_interval_seconds=600) as process:
         writer.frame(rows[:100], partition=1)
+        # Well-formed frames: what an app put into them is no reason to bury them, or to stop.
+        writer.raw(encode_frame([bad_item]), frame_headers(1, KEY_FINGERPRINT), partition=0)
+        writer.raw(encode_frame([]), bad_asks, partition=0)
         writer.raw(encode_frame(rows[100:200])[:500], frame_headers(100, KEY_FINGERPRINT), partition=1)
         writer.frame(rows[200:], partition=1)
         writer.flush()

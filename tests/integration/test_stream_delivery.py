@@ -8,6 +8,7 @@ import pytest
 
 from infra.runtime.kafka import KafkaBroker
 from streams.dead_letter import read_dead_letters
+from streams.delivery import Delivery, DeliveryError
 from streams.digest import digest
 from streams.errors import LogGap, LogTruncated, UnknownFrameVersion
 from streams.frame import encode_frame, frame_headers
@@ -155,3 +156,26 @@ async def test_a_log_cut_below_the_frontier_stops_the_reader_however_much_follow
         assert isinstance(failure, LogTruncated)
         assert reader.state.next_offset(log, 0) == 20
         assert digest(reader.state).explain(before) is None
+
+
+async def test_a_producer_that_gave_up_says_so(fresh_broker: KafkaBroker) -> None:
+    """After its log was cut an idempotent producer refuses everything for ever: whoever owns it must be told."""
+    log = "delivery-7.rankings"
+    make_topics(fresh_broker.bootstrap, "delivery-7", partitions=1)
+    fatal: list[DeliveryError] = []
+    delivery = Delivery(
+        fresh_broker.bootstrap, delivery_timeout_ms=20_000, queue_messages_max=1000, on_fatal=fatal.append
+    )
+    for n in range(40):
+        await delivery.deliver(log, b"x" * 200 + str(n).encode(), key=b"k", headers=[])
+    await asyncio.to_thread(fresh_broker.kill)
+    segment = next(fresh_broker.data_dir.glob(f"**/{log}-0/*.log"))
+    with segment.open("r+b") as file:
+        file.truncate(segment.stat().st_size // 2)
+    await asyncio.to_thread(fresh_broker.start)
+    with pytest.raises(DeliveryError):
+        await asyncio.wait_for(delivery.deliver(log, b"after the cut", key=b"k", headers=[]), 40)
+    await wait_until_async(lambda: bool(fatal), what="the producer's own word")
+    assert "given up" in str(fatal[0])
+    await delivery.close(1.0)
+    assert len(fatal) == 1

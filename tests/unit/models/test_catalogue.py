@@ -39,6 +39,8 @@ def names(catalogue: Catalogue, wanted: dict[str, object], *, in_stock: bool = F
         b'{"price": 1e999, "stock": -4, "attributes": {"a": null, "b": {"c": 1}}}',
         b'{"stock": 99999999999999999999, "price": true}',
         b'{"a":' * 500 + b"1" + b"}" * 500,
+        b'{"title":"a\xff"}',
+        b"[" * 100_000,
     ],
 )
 def test_bad_bodies_leave_fields_out(body: bytes) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from services.processor.snapshots import Snapshots
 from streams.fold import Fold
 from streams.frame import decode_frame, encode_frame, frame_headers
@@ -38,7 +40,7 @@ class StillClock:
 class World:
     """A state that takes frames, and its snapshots."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, copy_to: str | None = None) -> None:
         self.state = State()
         self.fold = Fold(self.state)
         self.directory = directory
@@ -51,7 +53,7 @@ class World:
             paused=self.paused,
             clock=self.clock,
             interval_seconds=30,
-            copy_to=None,
+            copy_to=copy_to,
             may_write=lambda: self.may_write,
             written=Frontier(),
         )
@@ -97,6 +99,16 @@ async def test_nothing_is_written_after_a_cut(tmp_path: Path) -> None:
     world.may_write = False
     assert not await world.snapshots.save_now()
     assert load(tmp_path, world.state.parameters) is None
+
+
+@pytest.mark.parametrize("url", ["no-such-protocol://bucket/east", "file:///proc/no/such/place"])
+async def test_a_copy_that_fails_leaves_the_snapshot_and_the_region_alone(tmp_path: Path, url: str) -> None:
+    """Whatever is wrong with the place off-site is counted, and nothing else happens."""
+    world = World(tmp_path, copy_to=url)
+    world.take(0)
+    assert await world.snapshots.save_now()
+    assert world.snapshots.failures == 1
+    assert load(tmp_path, world.state.parameters) is not None
 
 
 async def test_a_disk_that_fails_is_tried_again(tmp_path: Path) -> None:

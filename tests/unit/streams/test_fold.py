@@ -128,6 +128,16 @@ def test_catalogue_keeps_the_newest_and_tells_what_changed() -> None:
     assert audit(fold.state) is None
 
 
+@pytest.mark.parametrize("body", [b'{"deleted":"\xff"}', b"[" * 100_000, b"{", b"[]"])
+def test_an_item_whose_body_cannot_be_read_is_an_entry_like_any_other(body: bytes) -> None:
+    """What an app sent as a body never stops the fold: the entry is kept as it is, and is no tombstone."""
+    fold = Fold(State(PARAMETERS))
+    applied = apply(fold, [row(Kind.ITEM, 5, item="lamp-1", body=body)], 0)
+    assert applied.changed_items == [item_hash("lamp-1")]
+    assert not fold.state.catalogue[item_hash("lamp-1")].deleted
+    assert fold.state.next_offset(LOG, 0) == 1
+
+
 def test_items_never_move_the_clock_nor_expire() -> None:
     """A catalogue loaded from far ahead or long ago leaves events alone, and stays."""
     fold = fold_all([[click(n, 100) for n in range(3)]], PARAMETERS)
