@@ -30,14 +30,17 @@ from services.gateway.wire import (
     SimilarRequest,
 )
 from streams.asks import Ask, AskKind, Ranking, encode_asks
-from streams.cloudevents import DECODE_ERRORS, explain, is_json, rfc3339, to_ms
-from streams.errors import BadEvent
+from streams.cloudevents import explain, is_json, rfc3339, to_ms
+from streams.errors import DECODE_ERRORS, BadEvent
 from streams.events import Received, Search, check_time
 from streams.item_key import item_key
 from streams.position import Position
 
 ASK_BYTES_MAX: Final = 256 << 10
 """Asks ride in a header of a record that carries other users' events: one that is too big would take them with it."""
+
+AT_MS_MIN: Final = -62_135_596_800_000
+"""Year 1 in UTC: an earlier time of an answer could not be written down as RFC 3339."""
 
 RequestT = TypeVar("RequestT", bound=RankingRequest)
 _encode: Final = msgspec.json.Encoder().encode
@@ -253,6 +256,8 @@ def _time_of_the_answer(said: RankingRequest, now_ms: int) -> int:
     if said.at is not None:
         at_ms = to_ms(said.at)
         check_time("at", at_ms, now_ms)
+        if at_ms < AT_MS_MIN:
+            raise BadEvent("at", "is before year 1 in UTC", "Send a time that an answer can be for.")
         return at_ms
     if not isinstance(said, SearchRequest) or said.time is None:
         return now_ms
