@@ -17,6 +17,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
     detail: str = ""
     instance: str = ""
+    field: str = ""
+    """What of the request is wrong, such as `data.user`; empty when it is not about one field."""
+    remedy: str = ""
+    """What to do next."""
 
     def sentence(self) -> str:
         """The problem in one line."""

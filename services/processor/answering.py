@@ -112,6 +112,8 @@ class Answerer:
         self._waits = FrontierWaits(frontier)
         self._tasks: set[asyncio.Task[None]] = set()
         self._scoring = 0
+        self.model_problem: str | None = None
+        """Why the newest answer did not come from the model; None when it did."""
 
     @property
     def scoring(self) -> int:
@@ -234,7 +236,9 @@ class Answerer:
         except DeliveryError:
             self._observer.ask_ended(ask.kind, "unpublished", "none")
             return
+        self.model_problem = None
         if outcome.step_down is not StepDown.NONE:
+            self.model_problem = outcome.reason
             self._observer.stepped_down(outcome.step_down)
         self._observer.ask_ended(ask.kind, "answered", outcome.rung.word)
 

@@ -89,7 +89,10 @@ class Assembly:
     def inference_notice(self) -> str | None:
         """Whether rankings come from the model; the lower rungs answer when they do not."""
         state = self.inference.breaker_state.value
-        return None if state == "closed" else f"the worker is not asked (breaker {state}); counters answer"
+        if state != "closed":
+            return f"the worker is not asked (breaker {state}); counters answer"
+        problem = self.live.answerer.model_problem
+        return None if problem is None else f"the newest answer did not come from the model: {problem}"
 
     async def watch_log(self) -> None:
         """Look at the log's ends every so often, for ever. Raises LogTruncated, DeliveryStalledError."""

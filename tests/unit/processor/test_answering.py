@@ -152,6 +152,11 @@ async def test_a_dead_worker_is_answered_from_the_counters_and_says_so() -> None
     assert (ranking.rung, ranking.items, ranking.reason) == ("counters", ["x", "y"], "connection refused")
     assert RankingId.from_bytes(bytes.fromhex(ranking.ranking_id)).rung == Rung.COUNTERS
     assert world.step_downs == {StepDown.UNAVAILABLE: 1}
+    assert world.answerer.model_problem == world.published[-1].reason != ""
+    world.worker = Answer(np.array([[0.1, 0.9, 0.5]], np.float32))
+    world.answerer.submit(ASK, appended_ms=9_990)
+    await world.settle()
+    assert world.answerer.model_problem is None, "readiness shows the newest answer, not an old one"
 
 
 async def test_a_gate_that_shuts_while_the_model_thinks_keeps_the_answer_inside() -> None:
