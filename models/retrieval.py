@@ -23,6 +23,8 @@ from streams.hashing import item_hash, query_hash
 from streams.kinds import Kind
 
 CANDIDATES_MAX: Final = 200
+CALLERS_MAX: Final = 512
+"""Of the caller's own candidates so many are scored: as many as an inference worker takes at once."""
 HISTORY_MAX: Final = 20
 VARIANTS_MAX: Final = 6
 _FILL_ROWS: Final = 4_000
@@ -68,7 +70,7 @@ class Candidates:
     source: npt.NDArray[np.uint8]
     reading: Reading
     unknown: tuple[str, ...] = ()
-    """Named by the caller but not in the catalogue: they go last, in the caller's order."""
+    """Named by the caller but not scored: they go last, in the caller's order, those of the catalogue first."""
 
     @property
     def lexical(self) -> npt.NDArray[np.float32]:
@@ -139,16 +141,15 @@ class Retriever:
     def candidates(self, ask: Ask, view: CounterView, limit: int = CANDIDATES_MAX) -> Candidates:
         """The items to be scored for an ask, at most `limit`.
 
-        With `ask.candidates` these are exactly the known ones of the caller's, in stock and passing the filter or
-        not: the caller chose them.
+        With `ask.candidates` these are exactly the caller's that pass as any other item must, up to `CALLERS_MAX`.
         """
         reading = self._read(ask, view)
-        if ask.candidates is not None:
-            return self._callers(ask.candidates, reading, limit)
         mask = self._catalogue.allowed(ask.filter, in_stock=ask.in_stock)
         excluded = {item_hash(item) for item in ask.exclude}
         if ask.item:
             excluded.add(item_hash(ask.item))
+        if ask.candidates is not None:
+            return self._callers(ask.candidates, reading, mask, excluded, limit)
         union = _Union(self._catalogue, mask, excluded, limit)
         deeper = 4 if mask is not None else 1
         if reading.query:
@@ -220,17 +221,27 @@ class Retriever:
             hashes = hashes[np.lexsort((hashes, -popularity))]
         union.add(hashes, FROM_FILL, union.room)
 
-    def _callers(self, wanted: list[str], reading: Reading, limit: int) -> Candidates:
+    def _callers(
+        self, wanted: list[str], reading: Reading, mask: Mask | None, excluded: set[int], limit: int
+    ) -> Candidates:
+        limit = max(limit, min(len(wanted), CALLERS_MAX))
         found: dict[int, tuple[int, int]] = {}
+        beyond: list[str] = []
         unknown: list[str] = []
         for item in dict.fromkeys(wanted):
             value = item_hash(item)
+            if value in excluded:
+                continue
             row = self._catalogue.row_of(value)
-            if row is None or len(found) >= limit:
+            if row is None:
                 unknown.append(item)
-            else:
+            elif mask is not None and not mask[row]:
+                continue
+            elif len(found) < limit:
                 found[value] = (row, FROM_CALLER)
-        return self._finish(found, reading, tuple(unknown))
+            else:
+                beyond.append(item)
+        return self._finish(found, reading, (*beyond, *unknown))
 
     def _finish(self, found: Mapping[int, tuple[int, int]], reading: Reading, unknown: tuple[str, ...]) -> Candidates:
         ordered = sorted(found.items())

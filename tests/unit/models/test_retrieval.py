@@ -6,7 +6,7 @@ import pytest
 
 from models import lexical
 from models.catalogue import Catalogue
-from models.retrieval import CANDIDATES_MAX, FROM_CALLER, FROM_HISTORY, FROM_QUERY, Retriever
+from models.retrieval import CALLERS_MAX, CANDIDATES_MAX, FROM_CALLER, FROM_HISTORY, FROM_QUERY, Retriever
 from models.shop import ShopSettings, generate
 from streams.asks import Ask
 from streams.hashing import item_hash, query_hash
@@ -111,14 +111,39 @@ def test_filter_exclude_and_stock_are_honoured() -> None:
 
 
 def test_the_callers_candidates_and_no_others() -> None:
-    """Exactly the known ones are scored, also when sold out; the unknown ones are named in the caller's order."""
+    """Exactly the known ones are scored; the unknown ones are named in the caller's order."""
     _, catalogue, retriever = shop(10)
-    request = ask("gears", candidates=["zz", "g2", "x1", "yy", "g2"], in_stock=True)
+    request = ask("gears", candidates=["zz", "g2", "x1", "yy", "g2"])
     found = retriever.candidates(request, PlainCounters().read(NOW))
     assert {catalogue.item_at(int(row)).item for row in found.rows} == {"g2", "x1"}
     assert found.unknown == ("zz", "yy")
     assert set(found.source.tolist()) == {FROM_CALLER}
     assert len(retriever.candidates(ask("gears", candidates=[]), PlainCounters().read(NOW))) == 0
+
+
+def test_the_callers_candidates_pass_what_others_must() -> None:
+    """Excluded, filtered out and sold out ones are neither scored nor named; an excluded unknown one is not either."""
+    _, catalogue, retriever = shop(10)
+    wanted = ["zz", "g2", "x1", "b1", "g1", "yy"]
+
+    def left(**more: object) -> tuple[set[str], tuple[str, ...]]:
+        found = retriever.candidates(ask("gears", candidates=wanted, **more), PlainCounters().read(NOW))
+        return {catalogue.item_at(int(row)).item for row in found.rows}, found.unknown
+
+    assert left(in_stock=True) == ({"g1", "g2", "b1"}, ("zz", "yy"))
+    assert left(filter={"category": "g"}) == ({"g1", "g2"}, ("zz", "yy"))
+    assert left(exclude=["g1", "zz"]) == ({"g2", "x1", "b1"}, ("yy",))
+
+
+def test_many_candidates_of_the_caller_are_scored_as_far_as_a_worker_goes() -> None:
+    """A smaller limit does not cut them; the known ones beyond stand before the unknown ones, in the caller's order."""
+    _, _, retriever = shop(CALLERS_MAX + 2)
+    known = [f"x{number}" for number in range(CALLERS_MAX + 2)]
+    view = PlainCounters().read(NOW)
+    assert len(retriever.candidates(ask(candidates=known[:300]), view, 100)) == 300
+    found = retriever.candidates(ask(candidates=["zz", *known]), view, 100)
+    assert len(found) == CALLERS_MAX
+    assert found.unknown == (*known[-2:], "zz")
 
 
 def test_what_others_clicked_next_is_a_candidate() -> None:
