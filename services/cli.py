@@ -27,7 +27,9 @@ VERBS = {
     "ledger": Verb("services.ledger.cli:ledger", "Hold acknowledgements against the raw log and the region's counts"),
     "demo": Verb("services.demo.cli:demo", "A region end to end, with a crash in the middle and the proof after it"),
     "quality": Verb("services.demo.cli:quality", "Rank every real search of a data set"),
-    "digest": Verb("services.processor.cli:digest", "Hash of the state at its frontier; --verify replays from zero"),
+    "digest": Verb(
+        "services.processor.cli:digest", "Hash of the state at its frontier; --from-zero replays the whole log"
+    ),
     "models": Verb("services.inference.cli:models", "List, verify and alias model versions"),
 }
 

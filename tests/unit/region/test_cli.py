@@ -28,6 +28,7 @@ def test_help_lists_every_verb_without_loading_one(capsys: pytest.CaptureFixture
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert all(f"  {name} " in printed for name in cli.VERBS)
+    assert "--from-zero" in printed and "--verify" not in printed
     code = "import sys; from services import cli; cli.help_text(); print('typer' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
