@@ -101,12 +101,14 @@ def _conclude(count: LogCount, uncovered: str | None, twice: int | None, missed:
         return Verdict.INVALID, f"{twice} events were counted more than once"
     if count.lost:
         return Verdict.INVALID, f"{count.lost} acknowledged events are not where they were acknowledged"
+    if uncovered is None and (twice is None or missed is None):
+        uncovered = "the region does not say what it has counted"
     if uncovered is not None:
         return Verdict.UNKNOWN, f"nothing is proven: {uncovered}"
-    if twice is None or missed is None:
-        return Verdict.UNKNOWN, "nothing is proven: the region does not say what it has counted"
     if missed:
         return Verdict.INVALID, f"{missed} events in the log were not counted"
+    if count.acknowledged == 0:
+        return Verdict.UNKNOWN, "nothing is proven: there is not one acknowledgement to hold against the log"
     return (
         Verdict.VALID,
         f"all {count.acknowledged:,} acknowledged events are in the log, and each counted once",

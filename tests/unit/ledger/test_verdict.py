@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import services.ledger
@@ -62,6 +63,13 @@ def test_each_verdict_has_its_reason(
     """Loss and double counting are found even where the rest is unknown; unknown is never valid."""
     finding = judge(count, said, uncovered)
     assert finding.verdict == verdict.value and word in finding.sentence
+
+
+def test_no_acknowledgements_prove_nothing() -> None:
+    """An empty file is no success; double counting is found all the same."""
+    nothing = msgspec.structs.replace(counted(), acknowledged=0)
+    assert judge(nothing, claims(), None).verdict == "unknown"
+    assert judge(nothing, claims(events=11), None).verdict == "invalid"
 
 
 def test_exit_codes_tell_the_verdicts_apart() -> None:
