@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,11 @@ from models.records import Source
 from models.shop import ShopSettings, generate
 from models.sources import FORMATS, open_source, parse_mapping
 from services.client import MeridianError
+from services.common.exit_codes import ExitCode
 from services.ledger.errors import LedgerError
 from services.replay.errors import ReplayError, ReplayMisused
 from services.replay.progress import ProgressBoard
+from services.replay.reach import address_of, refuse_dead
 from services.replay.report import ReplayReport, show
 from services.replay.run import Replay, ReplayOptions
 
@@ -26,13 +29,29 @@ SHOP = "shop"
 
 def open_log(path: str, format_name: str, mapping: list[str], items: Path | None, searches: int | None) -> Source:
     """The log to replay: a file or folder, or `shop` for one made from a seed (`shop:SEED`)."""
-    if path == SHOP or path.startswith(f"{SHOP}:") or format_name == SHOP:
-        seed = path.partition(":")[2] or "1"
-        if not seed.isdigit():
-            raise ReplayMisused(f"{path!r}: write shop or shop:SEED with a whole number")
-        settings = ShopSettings(seed=int(seed))
+    if is_shop(path, format_name):
+        settings = ShopSettings(seed=int(path.partition(":")[2] or "1"))
         return generate(msgspec.structs.replace(settings, searches=searches) if searches else settings)
     return open_source(Path(path), format_name, parse_mapping(mapping), items)
+
+
+def is_shop(path: str, format_name: str) -> bool:
+    """Whether a made-up log is meant. Raises ReplayMisused for a bad seed, and when a file is named as well."""
+    if path == SHOP or path.startswith(f"{SHOP}:"):
+        if not (path.partition(":")[2] or "1").isdigit():
+            raise ReplayMisused(f"{path!r}: write shop or shop:SEED with a whole number")
+        return True
+    if format_name == SHOP:
+        raise ReplayMisused(f"--format {SHOP} makes a log up and would not read {path}: give one of them")
+    return False
+
+
+def look_first(path: str, format_name: str, gateways: Sequence[str]) -> None:
+    """Find what is wrong before the log is read. Raises ReplayError."""
+    for url in gateways:
+        address_of(url)
+    if is_shop(path, format_name) or Path(path).exists():
+        asyncio.run(refuse_dead(gateways))
 
 
 def replay(
@@ -65,10 +84,14 @@ def replay(
         if as_fast and rate is not None:
             raise ReplayMisused("--as-fast and --rate contradict each other: give one of them")
         pairs = [pair for entry in map or [] for pair in entry.split(",") if pair]
+        if rate is not None and rate <= 0:
+            raise ReplayMisused(f"--rate must be above 0, not {rate}; leave it out to go as fast as it goes")
+        gateways = gateway or [DEFAULT_GATEWAY]
+        look_first(file, format, gateways)
         source = open_log(file, format, pairs, items, None)
         searches = len(source.searches[skip : None if limit is None else skip + limit])
         options = ReplayOptions(
-            gateways=gateway or [DEFAULT_GATEWAY],
+            gateways=gateways,
             token=token,
             skip=skip,
             limit=limit,
@@ -93,7 +116,7 @@ def replay(
 
 def _fail(error: BaseException) -> None:
     print(f"meridian replay: {error}", file=sys.stderr)
-    raise typer.Exit(2)
+    raise typer.Exit(ExitCode.BAD_SETTINGS if isinstance(error, ReplayMisused) else 2)
 
 
 def _print(report: ReplayReport, as_json: bool) -> None:

@@ -53,19 +53,24 @@ async def test_ranking_the_last_searches_prints_the_figures(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("words", "wanted", "reason"),
     [
-        (["/nowhere.csv"], "not a file"),
-        (["shop:one"], "shop:SEED"),
-        (["shop", "--as-fast", "--rate", "3"], "contradict"),
-        (["shop", "--rate", "-3"], "--rate"),
-        (["shop", "--gateway", "localhost:8080"], "not a gateway URL"),
+        (["/nowhere.csv"], 2, "not a file"),
+        (["shop:one"], 64, "shop:SEED"),
+        (["shop", "--as-fast", "--rate", "3"], 64, "contradict"),
+        (["shop", "--rate", "-3"], 64, "--rate"),
+        (["shop", "--gateway", "localhost:8080"], 64, "not a gateway URL"),
+        (["shop", "--gateway", "ftp://x"], 64, "not a gateway URL"),
+        (["shop", "--gateway", "http://x:port"], 64, "not a gateway URL"),
+        (["clicks.csv", "--format", "shop"], 64, "would not read clicks.csv"),
+        (["shop", "--gateway", "http://127.0.0.1:1"], 2, "no gateway can be reached"),
     ],
 )
-async def test_a_mistake_is_one_line_and_exit_code_2(words: list[str], reason: str) -> None:
-    """No traceback; the line names what is wrong."""
+async def test_a_mistake_is_one_line_with_an_exit_code(words: list[str], wanted: int, reason: str) -> None:
+    """No traceback; the line names what is wrong. 64: the options themselves; 2: what they name."""
     code, out, err = await meridian(*words)
-    assert code == 2
+    assert code == wanted
+    assert len(err.splitlines()) == 1
     assert reason in err
     assert "Traceback" not in err + out
 
