@@ -20,12 +20,11 @@ from services.common.exit_codes import ExitCode
 from services.common.region_settings import RegionSettings
 from services.common.settings import CONFIG_VARIABLE, SettingsError, as_toml
 from services.region import run_file
-from services.region.main import load_settings
+from services.region.main import DATA_DIR_VARIABLE, PORT_ORDER, load_settings
 from services.region.plan import KafkaSettings
 from services.region.status import RegionStatus, look
 from services.region.supervisor import end_leftovers
 
-PORT_ORDER = ("gateway", "processor", "inference", "kafka", "controller")
 WATCH_INTERVAL_SECONDS = 1.0
 DOWN_TIMEOUT_SECONDS = 60.0
 
@@ -53,8 +52,9 @@ def up(
     """
     _hand_over(config, data_dir, base_port)
     region = _settings()[0]
+    tables = all_settings()  # a service's wrong setting is found before anything starts
     if print_config:
-        print("\n".join(all_settings()))
+        print("\n".join(tables))
         return
     command = [sys.executable, "-m", "services.region.main", *(["--json"] if json else [])]
     if not detach:
@@ -186,7 +186,7 @@ def _hand_over(config: Path | None, data_dir: Path | None, base_port: int | None
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config.absolute())
     if data_dir is not None:
-        os.environ["MERIDIAN_REGION_DATA_DIR"] = str(data_dir)
+        os.environ[DATA_DIR_VARIABLE] = str(data_dir)
     if base_port is not None:
         for offset, name in enumerate(PORT_ORDER):
             os.environ[f"MERIDIAN_REGION_{name.upper()}_PORT"] = str(base_port + offset)

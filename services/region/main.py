@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
 from infra.runtime.kafka import KafkaRuntimeError, port_is_free
 from services.common.exit_codes import ExitCode
 from services.common.region_settings import RegionSettings
-from services.common.settings import SettingsError, load
+from services.common.settings import CONFIG_VARIABLE, SettingsError, load
 from services.region.errors import RegionError
 from services.region.plan import KafkaSettings, RegionPlan, plan_region
 from services.region.run_file import RunRecord
@@ -19,6 +22,10 @@ from services.region.supervision import Phase, RestartPolicy
 from services.region.supervisor import Supervisor
 
 NAME_WIDTH = 10
+DATA_DIR_VARIABLE = "MERIDIAN_REGION_DATA_DIR"
+PORT_ORDER = ("gateway", "processor", "inference", "kafka", "controller")
+HANDED_OVER = {CONFIG_VARIABLE, DATA_DIR_VARIABLE, *(f"MERIDIAN_REGION_{name.upper()}_PORT" for name in PORT_ORDER)}
+"""What a command line leaves in the environment of a region."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,6 +67,24 @@ def refuse_taken_ports(plan: RegionPlan) -> None:
             )
 
 
+def hints(data_dir: Path, environment: Mapping[str, str], *, detached: bool) -> list[str]:
+    """How to reach this region again: the options of `status` and `down`, and what the other commands need."""
+    options = ""
+    if config := environment.get(CONFIG_VARIABLE):
+        options += f" --config {shlex.quote(config)}"
+    if DATA_DIR_VARIABLE in environment:
+        options += f" --data-dir {shlex.quote(str(data_dir))}"
+    ends = f"`meridian down{options}` ends it."
+    lines = [f"`meridian status{options}` shows it, {ends if detached else 'Ctrl-C or ' + ends}"]
+    given = {name: environment[name] for name in sorted(environment) if name in HANDED_OVER}
+    if DATA_DIR_VARIABLE in given:
+        given[DATA_DIR_VARIABLE] = str(data_dir)
+    if given:
+        pairs = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+        lines += ["For the other commands:", f"  export {pairs}"]
+    return lines
+
+
 class Output:
     """What the supervisor tells the terminal, and after a detached start its log."""
 
@@ -88,7 +113,8 @@ class Output:
             for name, address in self._plan.addresses.items():
                 print(f"  {name:<{NAME_WIDTH}} {address}")
             print(f"  {'logs':<{NAME_WIDTH}} {self._plan.processes[0].log.parent}")
-            print("\n`meridian status` shows it, Ctrl-C or `meridian down` ends it.", flush=True)
+            lines = hints(self._plan.data_dir, os.environ, detached=bool(self._then_log_to))
+            print("\n" + "\n".join(lines), flush=True)
         if self._then_log_to:
             self._to_log()
 

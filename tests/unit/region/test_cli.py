@@ -11,6 +11,7 @@ from rich.console import Console
 
 from services import cli
 from services.region import status
+from services.region.main import hints
 from services.region.run_file import ProcessIdentity, ProcessRecord, RunRecord, write
 from services.region.table import duration, render
 
@@ -78,6 +79,25 @@ def test_a_wrong_setting_ends_with_64_before_anything_starts(tmp_path: Path) -> 
     assert result.returncode == 64
     assert "MERIDIAN_REGION_GATEWAY_PORT = 'many'" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_service_that_would_refuse_its_settings_starts_nothing(tmp_path: Path) -> None:
+    """An open door without a lock is found before Kafka is started."""
+    result = meridian("up", "-d", cwd=tmp_path, MERIDIAN_GATEWAY_HOST="0.0.0.0")
+    assert result.returncode == 64
+    assert "no api_tokens are set" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hints_name_this_region_and_no_other(tmp_path: Path) -> None:
+    """What was given to `up` is given to the other verbs; Ctrl-C ends only what is in the foreground."""
+    assert hints(tmp_path, {}, detached=False) == ["`meridian status` shows it, Ctrl-C or `meridian down` ends it."]
+    given = {"MERIDIAN_REGION_DATA_DIR": "here", "MERIDIAN_REGION_KAFKA_PORT": "21003", "HOME": "/"}
+    assert hints(tmp_path, given, detached=True) == [
+        f"`meridian status --data-dir {tmp_path}` shows it, `meridian down --data-dir {tmp_path}` ends it.",
+        "For the other commands:",
+        f"  export MERIDIAN_REGION_DATA_DIR={tmp_path} MERIDIAN_REGION_KAFKA_PORT=21003",
+    ]
 
 
 def test_printed_settings_cover_every_process_and_start_nothing(tmp_path: Path) -> None:
