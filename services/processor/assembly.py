@@ -193,8 +193,7 @@ def assemble(
         sleep=clock.sleep,
         monotonic=clock.monotonic,
     )
-    faust = FaustSettings(bootstrap=region.bootstrap, group=group, fetch_wait_ms=settings.fetch_wait_ms)
-    app = make_app(faust, seen, clock.monotonic)
+    app = make_app(_faust(region, group, settings), seen, clock.monotonic)
     add_events_agent(app, [identity.incarnation], intake, lambda error: _settle(failure, error))
     return Assembly(
         group=group,
@@ -213,6 +212,10 @@ def assemble(
         clock=clock,
         places=places,
     )
+
+
+def _faust(region: RegionSettings, group: str, settings: ProcessorSettings) -> FaustSettings:
+    return FaustSettings(bootstrap=region.bootstrap, group=group, fetch_wait_ms=settings.fetch_wait_ms)
 
 
 def _delivery(
