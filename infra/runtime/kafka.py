@@ -162,8 +162,9 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> str:
         "log.message.timestamp.type": "LogAppendTime",
         "message.max.bytes": 4194304,
         "replica.fetch.max.bytes": 4194304,
-        # A killed broker comes back in seconds, not after its own ghost's session.
-        "broker.session.timeout.ms": 1500,
+        # A killed broker comes back in seconds, not after its own ghost's session. Half of this was too short: on a
+        # busy machine the broker missed its own heartbeats and fenced itself.
+        "broker.session.timeout.ms": 3000,
         "broker.heartbeat.interval.ms": 300,
         # Small: one region on one machine.
         "num.network.threads": 2,
