@@ -110,5 +110,11 @@ class FileStore:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self._path)
+            # The rename itself must survive a power loss: that is what acknowledged ends are kept for.
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         except OSError as error:
             raise StoreUnavailable(f"cannot write {self._path}: {error.strerror}. Is the disk full?") from error
