@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from services.common.deployment import Deployment, load_deployment
 from services.common.settings import ServiceSettings
 from streams.logs import PARTITIONS_DEFAULT
 
@@ -23,6 +24,10 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     TABLE: ClassVar[str] = "region"
 
     name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9]{0,30}$")] = "east"
+    deployment: Path = Path()
+    """The file of the deployment that the region belongs to; unset for a region that is alone."""
+    host: str = LOOPBACK
+    """Where the region's processes listen, and under which address they are reached."""
     incarnation: str = ""
     """The life that the region is in; the supervisor sets it. Empty: the one in the coordination file."""
     data_dir: Path = Path()
@@ -35,6 +40,9 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     gateway_port: Port = 8080
     processor_port: Port = 8081
     inference_port: Port = 8082
+    replicator_port: Port = 8083
+    control_port: Port = 8084
+    """Where this project's controller listens; `controller_port` is the one of Kafka's own quorum."""
     pseudonym_key_file: Path = Path()
     """The key under which users become pseudonyms; `pseudonym.key` in the data directory unless set."""
 
@@ -43,28 +51,48 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
         if self.data_dir == Path():
             msgspec.structs.force_setattr(self, "data_dir", Path("var") / self.name)
         if not self.bootstrap:
-            msgspec.structs.force_setattr(self, "bootstrap", f"{LOOPBACK}:{self.kafka_port}")
+            msgspec.structs.force_setattr(self, "bootstrap", f"{self.host}:{self.kafka_port}")
         if self.pseudonym_key_file == Path():
             msgspec.structs.force_setattr(self, "pseudonym_key_file", self.data_dir / "pseudonym.key")
-        ports = [self.kafka_port, self.controller_port, self.gateway_port, self.processor_port, self.inference_port]
+        listeners = ("kafka", "controller", "gateway", "processor", "inference", "replicator", "control")
+        ports = [getattr(self, f"{listener}_port") for listener in listeners]
         if len(set(ports)) < len(ports):
-            return f"two processes cannot share a port: {ports} (kafka, controller, gateway, processor, inference)"
+            return f"two processes cannot share a port: {ports} ({', '.join(listeners)})"
         return None
 
     @property
     def gateway_url(self) -> str:
         """The address of the gateway for processes of this machine."""
-        return f"http://{LOOPBACK}:{self.gateway_port}"
+        return f"http://{self.host}:{self.gateway_port}"
 
     @property
     def processor_url(self) -> str:
         """The address of the processor's health, state and metrics."""
-        return f"http://{LOOPBACK}:{self.processor_port}"
+        return f"http://{self.host}:{self.processor_port}"
 
     @property
     def inference_url(self) -> str:
         """The address of the inference worker."""
-        return f"http://{LOOPBACK}:{self.inference_port}"
+        return f"http://{self.host}:{self.inference_port}"
+
+    @property
+    def replicator_url(self) -> str:
+        """The address of the replicator's report."""
+        return f"http://{self.host}:{self.replicator_port}"
+
+    @property
+    def control_url(self) -> str:
+        """The address of the region's controller."""
+        return f"http://{self.host}:{self.control_port}"
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other region: no election, no replication, an open gate."""
+        return self.deployment == Path()
+
+    def load_deployment(self) -> Deployment:
+        """Return the deployment that the region belongs to. Raises SettingsError."""
+        return load_deployment(self.deployment)
 
     @property
     def coordination_file(self) -> Path:

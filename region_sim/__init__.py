@@ -1,0 +1,1 @@
+"""Breaking regions on purpose, and judging from the outside what became of the promises."""

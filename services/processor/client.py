@@ -1,0 +1,79 @@
+"""Asking a processor: its state's frontier and digest, and whether its gate is open."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import msgspec
+
+ANSWER_SECONDS = 1.0
+
+
+class GateReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of `GET /v1/gate`."""
+
+    open: bool
+    epoch: tuple[int, int]
+    """The epoch under which effects are made, or were last."""
+    reason: str
+    """Why it is shut; empty when open."""
+    markers_written: bool
+    """Whether the EPOCH markers of this epoch were acknowledged by every partition of the rankings log."""
+
+
+class StateSummary(msgspec.Struct, frozen=True):
+    """The part of `GET /v1/state` that other processes use."""
+
+    region: str
+    incarnation: str
+    frontier: list[tuple[str, int, int]]
+    digest: str
+
+
+class HeldDigest(msgspec.Struct, frozen=True):
+    """The answer of `GET /v1/digest?frontier=...`: the digest at exactly that frontier."""
+
+    digest: str
+    frontier: list[tuple[str, int, int]]
+
+
+class FrontierPassed(Exception):
+    """The processor is past the frontier that was asked for in some partition, or did not reach it in time: 409."""
+
+    def __init__(self, frontier: list[tuple[str, int, int]]) -> None:
+        super().__init__("the processor is not at the frontier that was asked for")
+        self.frontier = frontier
+        """Where it stands now."""
+
+
+async def state(session: aiohttp.ClientSession, url: str, timeout_seconds: float = ANSWER_SECONDS) -> StateSummary:
+    """Ask for frontier and digest of one moment. Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError."""
+    return msgspec.json.decode(await _get(session, f"{url}/v1/state", {}, timeout_seconds), type=StateSummary)
+
+
+async def gate(session: aiohttp.ClientSession, url: str, timeout_seconds: float = ANSWER_SECONDS) -> GateReport:
+    """Ask about the gate. Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError."""
+    return msgspec.json.decode(await _get(session, f"{url}/v1/gate", {}, timeout_seconds), type=GateReport)
+
+
+async def digest_at(
+    session: aiohttp.ClientSession, url: str, frontier: list[tuple[str, int, int]], wait_ms: int
+) -> HeldDigest:
+    """Have the processor stop exactly at `frontier`, read its digest, and go on.
+
+    Raises FrontierPassed, aiohttp.ClientError, TimeoutError, msgspec.DecodeError.
+    """
+    params = {"frontier": msgspec.json.encode(frontier).decode(), "wait_ms": str(wait_ms)}
+    return msgspec.json.decode(
+        await _get(session, f"{url}/v1/digest", params, ANSWER_SECONDS + wait_ms / 1000), type=HeldDigest
+    )
+
+
+async def _get(session: aiohttp.ClientSession, url: str, params: dict[str, str], timeout_seconds: float) -> bytes:
+    async with asyncio.timeout(timeout_seconds), session.get(url, params=params) as response:
+        body = await response.read()
+        if response.status == 409:
+            raise FrontierPassed(msgspec.json.decode(body, type=StateSummary).frontier)
+        response.raise_for_status()
+        return body

@@ -1,0 +1,1 @@
+"""Receipts: what a lost or unreachable incarnation had acknowledged and nobody else holds, exactly."""
