@@ -112,7 +112,9 @@ async def at_rest(region: DemoRegion, wait_seconds: float, clock: Clock) -> Clai
     while clock.monotonic() < deadline:
         ends = await asyncio.to_thread(raw.ends)
         left = deadline - clock.monotonic()
-        claims, missing = await claims_covering(region.addresses["processor"], region.log, ends, left, clock)
+        claims, missing = await claims_covering(
+            region.addresses["processor"], {(region.log, p): end for p, end in ends.items()}, left, clock
+        )
         if missing is None and claims is not None and claims.next_offsets(region.log) == await _ends(raw):
             return claims
     return None

@@ -27,6 +27,8 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     query: str = ""
     item: str = ""
     user: str = ""
+    acknowledged_ms: int = 0
+    """When the app had the acknowledgement, by its own clock; 0: not written down."""
 
 
 _encoder = msgspec.json.Encoder()

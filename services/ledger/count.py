@@ -1,11 +1,11 @@
 """What the raw log holds, and whether every acknowledged event is among it.
 
-Loss: an acknowledged event that does not lie at its coordinates with its identity. Looking for it elsewhere
-would excuse a region that acknowledged the wrong place. Double counting is found by comparing two numbers
+Loss: an acknowledged event that does not lie, with its identity, where it was (once) acknowledged. Looking for it
+elsewhere would excuse a region that acknowledged the wrong place. Double counting is found by comparing two numbers
 that are made independently: distinct identities here, events taken according to the fold there."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 import numpy as np
@@ -19,6 +19,10 @@ from streams.frame import Columns, decode_frame
 from streams.kinds import Kind
 
 EXAMPLES_MAX = 10
+EventKey = tuple[str, str, int, str]
+"""(source, id, time, kind)."""
+Place = tuple[str, int]
+"""(log, partition)."""
 
 
 class LogCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,36 +46,39 @@ class LogCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogCounter:
-    """Takes the records of a log in any order of partitions."""
+    """Takes the records of some logs, in any order of logs and partitions."""
 
-    def __init__(self, log: str, acks: Iterable[Ack]) -> None:
-        self._log = log
-        self._wanted: dict[tuple[int, int], list[Ack]] = defaultdict(list)
-        self._promised: dict[tuple[str, str, int, str], str] = {}
+    def __init__(self, logs: Collection[str], acks: Iterable[Ack]) -> None:
+        self._wanted: dict[tuple[str, int, int], list[Ack]] = defaultdict(list)
+        self._promised: dict[EventKey, str] = {}
         """Each acknowledged event, and why it counts as lost until it is found."""
         for ack in acks:
-            key = _key(ack)
+            key = key_of(ack)
             self._promised[key] = "its record is not in the log"
-            if ack.log == log:
-                self._wanted[ack.partition, ack.offset].append(ack)
+            if ack.log in logs:
+                self._wanted[ack.log, ack.partition, ack.offset].append(ack)
             else:
                 self._promised[key] = f"it was acknowledged in {ack.log}, which was not read"
-        self._places = {_key(ack): ack for acks_here in self._wanted.values() for ack in acks_here}
+        self._places = {key_of(ack): ack for acks_here in self._wanted.values() for ack in acks_here}
         self._ids: list[npt.NDArray[np.uint64]] = []
         self._kinds: list[npt.NDArray[np.uint8]] = []
         self._frames = self._corrupt = 0
-        self._found: set[tuple[str, str, int, str]] = set()
+        self._found: set[EventKey] = set()
 
-    def newest_acknowledged(self) -> dict[int, int]:
-        """By partition, the next offset that covers every acknowledged event."""
-        covering: dict[int, int] = {}
-        for partition, offset in self._wanted:
-            covering[partition] = max(covering.get(partition, 0), offset + 1)
+    def newest_acknowledged(self) -> dict[Place, int]:
+        """By log and partition, the next offset that covers every acknowledged event."""
+        covering: dict[Place, int] = {}
+        for log, partition, offset in self._wanted:
+            covering[log, partition] = max(covering.get((log, partition), 0), offset + 1)
         return covering
+
+    def missing(self) -> set[EventKey]:
+        """The acknowledged events that were not found so far."""
+        return self._promised.keys() - self._found
 
     def take(self, record: RawRecord, *, counted: bool = True) -> None:
         """Look at one record. Beyond the frontier it is not `counted`: it can only clear acknowledgements."""
-        acks = self._wanted.get((record.partition, record.offset), ())
+        acks = self._wanted.get((record.log, record.partition, record.offset), ())
         try:
             columns = decode_frame(record.value, record.headers)
         except FrameCorrupt as error:
@@ -86,7 +93,7 @@ class LogCounter:
         for ack in acks:
             reason = mismatch(ack, columns)
             if reason is None:
-                self._found.add(_key(ack))
+                self._found.add(key_of(ack))
             else:
                 self._miss(ack, reason)
 
@@ -111,9 +118,9 @@ class LogCounter:
         )
 
     def _miss(self, ack: Ack, reason: str) -> None:
-        self._promised[_key(ack)] = reason
+        self._promised[key_of(ack)] = reason
 
-    def _describe(self, key: tuple[str, str, int, str]) -> str:
+    def _describe(self, key: EventKey) -> str:
         ack = self._places.get(key)
         where = f" at {ack.log}/{ack.partition}/{ack.offset}[{ack.index}]" if ack else ""
         return f"{key[3]} {key[1]!r} of {key[0]}{where}: {self._promised[key]}"
@@ -133,5 +140,6 @@ def mismatch(ack: Ack, columns: Columns) -> str | None:
     return None
 
 
-def _key(ack: Ack) -> tuple[str, str, int, str]:
+def key_of(ack: Ack) -> EventKey:
+    """What makes an event the same one, however often and wherever it was acknowledged."""
     return (ack.source, ack.id, ack.time_ms, ack.kind)

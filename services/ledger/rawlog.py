@@ -7,9 +7,10 @@ project is the frame's format; what a frame means for state is not known here.
 from collections.abc import Iterator
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from services.ledger.errors import LogUnreadable
+from streams.copies import origin_of
 
 IDLE_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.5
@@ -18,8 +19,10 @@ POLL_SECONDS = 0.5
 class RawRecord(msgspec.Struct, frozen=True):
     """One Kafka record."""
 
+    log: str
     partition: int
     offset: int
+    """In the log in which it was first written: a copy says it in a header."""
     value: bytes | None
     headers: list[tuple[str, bytes]]
 
@@ -30,6 +33,16 @@ class RawLog:
     def __init__(self, bootstrap: str, log: str) -> None:
         self._bootstrap = bootstrap
         self.log = log
+
+    def names(self) -> list[str]:
+        """The names of all logs of this broker. Raises LogUnreadable."""
+        consumer = self._consumer()
+        try:
+            return sorted(name for name in consumer.list_topics(timeout=10).topics if not name.startswith("__"))
+        except KafkaException as error:
+            raise self._unreadable(error) from error
+        finally:
+            consumer.close()
 
     def ends(self) -> dict[int, int]:
         """Where each partition ends now. Raises LogUnreadable."""
@@ -85,8 +98,16 @@ class RawLog:
                     )
                 if offset >= end:
                     return
-                yield RawRecord(partition, offset, message.value(), _headers(message.headers()))
+                yield self._record(partition, offset, message)
                 wanted = offset + 1
+
+    def _record(self, partition: int, offset: int, message: Message) -> RawRecord:
+        headers = _headers(message.headers())
+        try:
+            origin = origin_of(headers)
+        except ValueError as error:
+            raise LogUnreadable(f"{self.log}/{partition}/{offset} is not a copy that can be read: {error}") from error
+        return RawRecord(self.log, partition, offset if origin is None else origin.offset, message.value(), headers)
 
     def _consumer(self) -> Consumer:
         return Consumer(

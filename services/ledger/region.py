@@ -1,6 +1,7 @@
 """Asking a running region, and putting the pieces together."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -8,7 +9,7 @@ import msgspec
 
 from services.common.clock import Clock, SystemClock
 from services.ledger.acks import read_acks
-from services.ledger.count import LogCount, LogCounter
+from services.ledger.count import LogCount, LogCounter, Place
 from services.ledger.errors import ClaimsUnavailable
 from services.ledger.rawlog import RawLog
 from services.ledger.verdict import Claims, Ledger, judge, missing_cover
@@ -33,7 +34,7 @@ async def fetch_claims(processor_url: str) -> Claims:
 
 
 async def claims_covering(
-    processor_url: str, log: str, needed: dict[int, int], timeout_seconds: float, clock: Clock
+    processor_url: str, needed: Mapping[Place, int], timeout_seconds: float, clock: Clock
 ) -> tuple[Claims | None, str | None]:
     """Wait until the frontier covers `needed`. Returns the last claims and what is still missing."""
     deadline = clock.monotonic() + timeout_seconds
@@ -41,7 +42,7 @@ async def claims_covering(
     while True:
         try:
             claims = await fetch_claims(processor_url)
-            missing = missing_cover(needed, claims.next_offsets(log))
+            missing = missing_cover(needed, claims.places())
         except ClaimsUnavailable as error:
             missing = str(error)
         if missing is None or clock.monotonic() >= deadline:
@@ -66,9 +67,9 @@ async def examine(
     clock: Clock | None = None,
 ) -> Ledger:
     """Count everything about one log of a running region. Raises LedgerError when that cannot be done."""
-    counter = LogCounter(log, read_acks(acks))
+    counter = LogCounter([log], read_acks(acks))
     needed = counter.newest_acknowledged()
-    claims, uncovered = await claims_covering(processor_url, log, needed, wait_seconds, clock or SystemClock())
+    claims, uncovered = await claims_covering(processor_url, needed, wait_seconds, clock or SystemClock())
     frontier = None if claims is None else claims.next_offsets(log)
     count = await asyncio.to_thread(count_log, RawLog(bootstrap, log), counter, frontier)
     return judge(count, claims, uncovered)

@@ -1,5 +1,6 @@
 """The verdict over a region: lost, counted twice, or proven right; unknown is never success."""
 
+from collections.abc import Mapping
 from enum import Enum
 
 import msgspec
@@ -39,6 +40,10 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
         """The frontier of one log."""
         return {partition: next_offset for name, partition, next_offset in self.frontier if name == log}
 
+    def places(self) -> dict[tuple[str, int], int]:
+        """The frontier of all logs."""
+        return {(name, partition): next_offset for name, partition, next_offset in self.frontier}
+
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """The whole finding. `counted_twice` and `not_folded` are None while they cannot be known."""
@@ -58,13 +63,13 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     events_not_folded: int | None
 
 
-def missing_cover(needed: dict[int, int], frontier: dict[int, int]) -> str | None:
-    """Why a frontier does not cover what is needed; None when it does."""
+def missing_cover(needed: Mapping[tuple[str, int], int], frontier: Mapping[tuple[str, int], int]) -> str | None:
+    """Why a frontier does not cover what is needed, by log and partition; None when it does."""
     behind = {p: (frontier.get(p, 0), n) for p, n in needed.items() if frontier.get(p, 0) < n}
     if not behind:
         return None
-    partition, (at, wanted) = min(behind.items())
-    return f"{len(behind)} partitions are behind; partition {partition} is at {at} and must reach {wanted}"
+    (log, partition), (at, wanted) = min(behind.items())
+    return f"{len(behind)} partitions are behind; {log}/{partition} is at {at} and must reach {wanted}"
 
 
 def judge(count: LogCount, claims: Claims | None, uncovered: str | None) -> Ledger:

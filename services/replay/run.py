@@ -72,7 +72,7 @@ class Replay:
         started = self._clock.elapsed_seconds()
         with ExitStack() as stack:
             acks = stack.enter_context(AckWriter(options.acks)) if options.acks is not None else None
-            tally = Tally(acks)
+            tally = Tally(acks, self._clock.wall_ms)
             async with MeridianClient(
                 options.gateways,
                 source=self._script.event_source,

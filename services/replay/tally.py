@@ -1,7 +1,7 @@
 """What became of the events: counted, and written down for the ledger."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -23,8 +23,9 @@ class PublishReport(msgspec.Struct, frozen=True):
 class Tally:
     """Counts outcomes; an event whose outcome was unknown counts as acknowledged once a flush says so."""
 
-    def __init__(self, acks: AckWriter | None = None) -> None:
+    def __init__(self, acks: AckWriter | None = None, wall_ms: Callable[[], int] = lambda: 0) -> None:
         self._acks = acks
+        self._wall_ms = wall_ms
         self._examples: Counter[str] = Counter()
         self._waiting: dict[str, Event] = {}
         self._newest: dict[tuple[str, int], Coordinates] = {}
@@ -60,7 +61,7 @@ class Tally:
         self.acknowledged += 1
         keep_newest(self._newest, coordinates)
         if self._acks is not None:
-            self._acks.write(ack_of(event, coordinates))
+            self._acks.write(ack_of(event, coordinates, self._wall_ms()))
 
     def newest(self) -> tuple[Coordinates, ...]:
         """The newest acknowledged coordinates of every partition of every log."""
@@ -87,7 +88,7 @@ def newest_of(places: Iterable[Coordinates]) -> tuple[Coordinates, ...]:
     return tuple(newest.values())
 
 
-def ack_of(event: Event, coordinates: Coordinates) -> Ack:
+def ack_of(event: Event, coordinates: Coordinates, acknowledged_ms: int = 0) -> Ack:
     """The line for the ledger."""
     body = event.body
     return Ack(
@@ -102,4 +103,5 @@ def ack_of(event: Event, coordinates: Coordinates) -> Ack:
         query=getattr(body, "query", None) or "",
         item=getattr(body, "item", None) or "",
         user=body.user_or_none or "",
+        acknowledged_ms=acknowledged_ms,
     )

@@ -24,7 +24,7 @@ def row(event_id: str, kind: Kind = Kind.CLICK, time_ms: int = 1_000, query: str
 
 def record(rows: Sequence[EventRow], offset: int = 0, partition: int = 0) -> RawRecord:
     """A frame in the log."""
-    return RawRecord(partition, offset, encode_frame(rows), frame_headers(len(rows), "0" * 16))
+    return RawRecord(LOG, partition, offset, encode_frame(rows), frame_headers(len(rows), "0" * 16))
 
 
 def ack(event_id: str, offset: int = 0, index: int = 0, **said: object) -> Ack:
@@ -36,7 +36,7 @@ def ack(event_id: str, offset: int = 0, index: int = 0, **said: object) -> Ack:
 
 def count(acks: Sequence[Ack], *records: RawRecord) -> LogCount:
     """The result over these records."""
-    counter = LogCounter(LOG, acks)
+    counter = LogCounter([LOG], acks)
     for one in records:
         counter.take(one)
     return counter.result()
@@ -133,7 +133,7 @@ def test_an_acknowledgement_in_a_log_that_was_not_read_is_not_met() -> None:
 
 def test_an_event_in_a_corrupt_frame_is_lost() -> None:
     """It lies there, but nobody can read it."""
-    broken = RawRecord(0, 0, b"\x00garbage", frame_headers(1, "0" * 16))
+    broken = RawRecord(LOG, 0, 0, b"\x00garbage", frame_headers(1, "0" * 16))
     result = count([ack("1")], broken)
     assert (result.lost, result.corrupt_frames, result.frames) == (1, 1, 0)
     assert "cannot be read" in result.lost_examples[0]
@@ -147,12 +147,12 @@ def test_an_event_acknowledged_twice_is_one_and_needs_one_good_place() -> None:
 
 def test_beyond_the_frontier_only_acknowledgements_are_cleared() -> None:
     """What the region has not taken in yet is not held against its counts."""
-    counter = LogCounter(LOG, [ack("1"), ack("2", offset=1)])
+    counter = LogCounter([LOG], [ack("1"), ack("2", offset=1)])
     counter.take(record([row("1")]))
     counter.take(record([row("2")], offset=1), counted=False)
     result = counter.result()
     assert (result.lost, result.distinct_events) == (0, 1)
-    assert counter.newest_acknowledged() == {0: 2}
+    assert counter.newest_acknowledged() == {(LOG, 0): 2}
 
 
 def test_no_acknowledgements_and_no_log_is_nothing() -> None:
