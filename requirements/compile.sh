@@ -11,6 +11,7 @@ compile() {
     --no-emit-index-url --no-emit-find-links --no-header ${UPGRADE:+--upgrade} -o "requirements/$out"
 }
 compile bootstrap.txt requirements/bootstrap.in
+compile go.txt requirements/go.in
 compile runtime.txt pyproject.toml --extra cpu --extra build
 compile gpu.txt pyproject.toml --extra gpu --extra build
 compile dev.txt pyproject.toml --extra cpu --extra build --extra train-small --extra dev

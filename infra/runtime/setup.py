@@ -44,6 +44,7 @@ def main() -> int:
     try:
         stamp = stamp_of(arguments.requirements)
         if not arguments.force and READY.exists() and READY.read_text() == stamp and kafka_is_there():
+            install_etcd()
             return 0
         READY.unlink(missing_ok=True)
         make_venv()
@@ -52,6 +53,7 @@ def main() -> int:
         install_project()
         install_kafka()
         READY.write_text(stamp)
+        install_etcd()
     except SetupError as error:
         print(f"\nsetup: {error}", file=sys.stderr)
         return 1
@@ -150,6 +152,13 @@ def install_kafka() -> None:
     command = [str(VENV / "bin" / "python"), "-m", "infra.runtime.kafka_install"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
         raise SetupError("Kafka is not complete (the cause is above); everything else is. `make setup` resumes here.")
+
+
+def install_etcd() -> None:
+    """Find etcd or build it; without one there is no second region, but everything else works."""
+    command = [str(VENV / "bin" / "python"), "-m", "infra.runtime.etcd_install"]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+        say("without etcd only a region that is alone runs (the cause is above); the next `make setup` tries again.")
 
 
 def pip() -> str:

@@ -25,6 +25,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(setup, "READY", tmp_path / ".venv/.ready")
     monkeypatch.setattr(sys, "argv", ["setup.py"])
+    monkeypatch.setattr(setup, "install_etcd", lambda: None)
     monkeypatch.delenv("MERIDIAN_KAFKA_HOME", raising=False)
     (tmp_path / ".venv/.ready").write_text(setup.stamp_of("dev"))
     return tmp_path
