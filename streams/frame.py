@@ -11,7 +11,7 @@ the reader must stop (`UnknownFrameVersion`), because a rolling upgrade must not
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,8 @@ import pyarrow as pa
 
 from streams.asks import NO_RANKING, RANKING_ID_BYTES, Ask, encode_asks
 from streams.errors import FrameCorrupt, UnknownFrameVersion
+from streams.headers import Headers as Headers  # noqa: PLC0414 - readers of frames find it here
+from streams.headers import header as header  # noqa: PLC0414 - as above
 from streams.kinds import KIND_COUNT, Kind
 
 FRAME_VERSION: Final = 1
@@ -49,7 +51,6 @@ SCHEMA: Final = pa.schema(
     ]
 )
 
-Headers = Sequence[tuple[str, bytes]] | Mapping[str, bytes] | None
 U64 = npt.NDArray[np.uint64]
 
 
@@ -177,12 +178,6 @@ def frame_headers(count: int, key_fingerprint: str, asks: Sequence[Ask] = ()) ->
     if asks:
         headers.append((HEADER_ASKS, encode_asks(list(asks))))
     return headers
-
-
-def header(headers: Headers, name: str) -> bytes | None:
-    """The value of a Kafka header, whichever client library delivered it; None when it is absent."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    return next((bytes(value) for key, value in pairs if key == name and value is not None), None)
 
 
 def decode_frame(value: bytes | None, headers: Headers) -> Columns:
