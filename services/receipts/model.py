@@ -59,6 +59,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     remaining: list[Range]
     """What is still missing: empty once healed."""
     state: State
+    known_ends: dict[str, dict[int, int]] = {}
+    """By log and partition: everything below was known to exist, so it is in `ranges` or held by a survivor.
+
+    A record at or beyond it was acknowledged after `last_contact_ms`: this tells so without comparing clocks.
+    """
+    returned_ends: dict[str, dict[int, int]] = {}
+    """The origin's ends when it was first heard again, in the same life: once they are held, it has healed."""
     closed_ms: int = 0
     closed_because: str = ""
     operation_id: str = ""

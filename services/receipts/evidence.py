@@ -1,0 +1,81 @@
+"""From what every region's replicator reports to what the receipts need to know.
+
+Several survivors may each know something that the others do not: one holds more, another saw a later end. Each number
+is therefore the largest of all reports, and a count of events is taken only from a report about exactly that range.
+Logs of rankings and of what could not be read hold no events: their ranges are listed and count as none.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from services.receipts.core import Contact, Ends, LogEvidence
+from services.receipts.model import Receipt
+from services.replicator.client import LogReport, PartitionReport, ReplicationReport
+from streams.logs import events_log
+
+EVENTS = events_log("")
+
+
+def log_evidence(log: str, reports: Iterable[ReplicationReport], acknowledged_ends: Ends) -> LogEvidence:
+    """Return what survivors and the coordination store know of one log.
+
+    `reports`: of the regions that survive, each the newest there is. `acknowledged_ends`: as recorded in the store.
+    """
+    found = _reports_of(log, reports)
+    held: dict[int, int] = {}
+    known = dict(acknowledged_ends)
+    for part in _partitions(found):
+        held[part.partition] = max(held.get(part.partition, 0), part.held)
+        known[part.partition] = max(known.get(part.partition, 0), part.origin_end)
+    events: dict[int, int | None] = {}
+    for part in _partitions(found):
+        exact = part.held == held[part.partition] and part.origin_end == known[part.partition]
+        if exact and part.lag_events is not None:
+            events[part.partition] = part.lag_events
+    if not log.endswith(EVENTS):
+        events = dict.fromkeys(known, 0)
+    last_contact_ms = max((report.last_contact_ms for report in found), default=0)
+    return LogEvidence(log, held, known, events, last_contact_ms)
+
+
+def held_by_log(receipt: Receipt, reports: Mapping[str, ReplicationReport]) -> dict[str, dict[int, int]]:
+    """Return, for the logs of a receipt, the longest prefix that any region (by name in `reports`) holds as a copy."""
+    held: dict[str, dict[int, int]] = {}
+    for log in _logs_of(receipt):
+        for part in _partitions(_reports_of(log, reports.values())):
+            ends = held.setdefault(log, {})
+            ends[part.partition] = max(ends.get(part.partition, 0), part.held)
+    return held
+
+
+def contact_of(receipt: Receipt, reports: Mapping[str, ReplicationReport], regions: Sequence[str]) -> Contact:
+    """Return what is known of the receipt's incarnation now.
+
+    `reports`: by region, only those fresh enough to be believed. `regions`: all that the deployment has; those that
+    did not report are unheard. The region of the receipt itself, back in a new life, counts like any other.
+    """
+    contacts: list[int] = []
+    ends: dict[str, dict[int, int]] = {}
+    for log in _logs_of(receipt):
+        heard = [found for found in _reports_of(log, reports.values()) if found.reachable and not found.sealed]
+        if not heard:
+            return Contact(0, {}, _unheard(reports, regions))
+        freshest = max(heard, key=lambda found: found.last_contact_ms)
+        contacts.append(freshest.last_contact_ms)
+        ends[log] = {part.partition: part.origin_end for part in freshest.partitions}
+    return Contact(min(contacts, default=0), ends, _unheard(reports, regions))
+
+
+def _unheard(reports: Mapping[str, ReplicationReport], regions: Sequence[str]) -> list[str]:
+    return [region for region in regions if region not in reports]
+
+
+def _logs_of(receipt: Receipt) -> list[str]:
+    return sorted({*receipt.known_ends, *(found.log for found in receipt.ranges)})
+
+
+def _reports_of(log: str, reports: Iterable[ReplicationReport]) -> list[LogReport]:
+    return [found for report in reports if (found := report.log(log)) is not None]
+
+
+def _partitions(reports: Iterable[LogReport]) -> Iterable[PartitionReport]:
+    return [part for report in reports for part in report.partitions]
