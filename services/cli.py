@@ -30,6 +30,8 @@ VERBS = {
     "digest": Verb(
         "services.processor.cli:digest", "Hash of the state at its frontier; --from-zero replays the whole log"
     ),
+    "receipts": Verb("services.audit.cli:receipts", "Show what lost regions took with them, and whom it concerns"),
+    "history": Verb("services.audit.cli:history", "Show what happened to the deployment, and verify that it is whole"),
     "models": Verb("services.inference.cli:models", "List, verify and alias model versions"),
 }
 
