@@ -57,6 +57,28 @@ class UnknownOutcome(StoreUnavailable):
     """Nobody answered well, and at least one member may have done what was asked."""
 
 
+class Refused(Exception):
+    """A member answered, and refused."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+    @property
+    def wants_authentication(self) -> bool:
+        """Whether a (new) token would help: there was none, or the member does not know it."""
+        return self.refusal.code == UNAUTHENTICATED or any(
+            words in self.refusal.message for words in ("user name is empty", "revision of auth store is old")
+        )
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether it may have been done all the same: time-outs inside the cluster, a leader that changed meanwhile."""
+        if self.wants_authentication:
+            return False
+        return not any(words in self.refusal.message for words in _REFUSED_AT_THE_DOOR)
+
+
 class GatewayTransport:
     """Speaks to all members of one cluster. Belongs to the event loop that first uses it."""
 
@@ -87,7 +109,7 @@ class GatewayTransport:
         return self.endpoints[self._first]
 
     async def ask(self, path: str, body: Mapping[str, Any], shape: type[A]) -> A:
-        """Return the first good answer; it may be asked more than once. Raises what a refusal means, StoreUnavailable."""
+        """Return the first good answer; it may be asked twice. Raises what a refusal means, StoreUnavailable."""
         answer, _ = await self.ask_noting_doubt(path, body, shape)
         return answer
 
@@ -107,7 +129,7 @@ class GatewayTransport:
             except _UNREACHED as error:
                 said.append(f"{endpoint}: {_named(error)}")
                 continue
-            except _Refused as refused:
+            except Refused as refused:
                 error_for_all = final_error(refused.refusal)
                 if error_for_all is not None:
                     raise error_for_all from None
@@ -126,15 +148,21 @@ class GatewayTransport:
         self._first = (self._first + 1) % len(self.endpoints)
         raise (UnknownOutcome if doubt else StoreUnavailable)(f"no etcd member answered. {'; '.join(said)}")
 
-    async def ask_one(self, endpoint: str, path: str, body: Mapping[str, Any], shape: type[A]) -> A:
-        """Ask one member, once more when it wants us to authenticate anew. Raises aiohttp's errors, TimeoutError."""
+    async def ask_one(
+        self, endpoint: str, path: str, body: Mapping[str, Any], shape: type[A], *, timeout_seconds: float | None = None
+    ) -> A:
+        """Ask one member, once more when it wants us to authenticate anew.
+
+        Raises Refused, aiohttp's errors, TimeoutError, OSError, msgspec.DecodeError.
+        """
+        limit = timeout_seconds or self.request_timeout_seconds
         try:
-            return await self._post(endpoint, path, body, shape)
-        except _Refused as refused:
-            if refused.refusal.code != UNAUTHENTICATED or not self._username:
+            return await self._post(endpoint, path, body, shape, limit)
+        except Refused as refused:
+            if not self._username or not refused.wants_authentication:
                 raise
             await self._authenticate(endpoint)
-            return await self._post(endpoint, path, body, shape)
+            return await self._post(endpoint, path, body, shape, limit)
 
     @asynccontextmanager
     async def stream(self, endpoint: str, path: str, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.StreamReader]:
@@ -148,11 +176,12 @@ class GatewayTransport:
             ) as response:
                 if response.status != 200:
                     refusal = decode_refusal(await response.read(), response.status)
-                    if refusal.code == UNAUTHENTICATED and self._username:
+                    if self._username and Refused(refusal).wants_authentication:
                         await self._authenticate(endpoint)
+                        raise StoreUnavailable(f"{endpoint}: authenticated anew, watch again")
                     raise final_error(refusal) or StoreUnavailable(f"{endpoint}: {refusal.message}")
                 yield response.content
-        except _FAILED as error:
+        except (*_FAILED, Refused) as error:
             raise StoreUnavailable(f"{endpoint}: {_named(error)}") from error
 
     def is_current(self, header: Header) -> bool:
@@ -169,7 +198,7 @@ class GatewayTransport:
         for endpoint in self.endpoints:
             try:
                 status = await self.ask_one(endpoint, "/v3/maintenance/status", {}, StatusAnswer)
-            except (*_FAILED, _Refused):
+            except (*_FAILED, Refused):
                 continue
             if (reason := version_warning(status.version)) is not None:
                 log.warning("etcd is old", endpoint=endpoint, reason=reason)
@@ -191,20 +220,22 @@ class GatewayTransport:
             return header.raft_term >= self._term
         return False
 
-    async def _post(self, endpoint: str, path: str, body: Mapping[str, Any], shape: type[A]) -> A:
+    async def _post(self, endpoint: str, path: str, body: Mapping[str, Any], shape: type[A], limit: float) -> A:
         async with (
-            asyncio.timeout(self.request_timeout_seconds),
+            asyncio.timeout(limit),
             self._open().post(f"{endpoint}{path}", data=msgspec.json.encode(body), headers=self._headers()) as response,
         ):
             raw = await response.read()
             if response.status != 200:
-                raise _Refused(decode_refusal(raw, response.status))
+                raise Refused(decode_refusal(raw, response.status))
             return decode(raw, shape)
 
     async def _authenticate(self, endpoint: str) -> None:
         self._token = ""
         credentials = {"name": self._username, "password": self._password.reveal()}
-        self._token = (await self._post(endpoint, "/v3/auth/authenticate", credentials, TokenAnswer)).token
+        self._token = (
+            await self._post(endpoint, "/v3/auth/authenticate", credentials, TokenAnswer, self.request_timeout_seconds)
+        ).token
 
     def _headers(self) -> dict[str, str]:
         # A member that has lost the cluster's leader ends a watch instead of letting it wait.
@@ -218,21 +249,6 @@ class GatewayTransport:
             connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, limit=0)
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self._session
-
-
-class _Refused(Exception):
-    """A member answered, and refused."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-    @property
-    def may_have_happened(self) -> bool:
-        """Whether it may have been done all the same: time-outs inside the cluster, a leader that changed meanwhile."""
-        if self.refusal.code == UNAUTHENTICATED:
-            return False
-        return not any(words in self.refusal.message for words in _REFUSED_AT_THE_DOOR)
 
 
 def _named(error: Exception) -> str:

@@ -22,6 +22,18 @@ UNAUTHENTICATED: Final = 16
 _REFUSED_FOR_GOOD: Final = {3, 7, 8, 12}
 """Invalid argument, permission denied, resource exhausted, unimplemented: every member would say the same."""
 
+_ADVICE: Final = {
+    "user name is empty": "etcd asks who this is. Set MERIDIAN_COORDINATION_USERNAME and _PASSWORD.",
+    "authentication failed": "etcd does not know this user or its password. Correct MERIDIAN_COORDINATION_USERNAME "
+    "and _PASSWORD.",
+    "space exceeded": "etcd's database is full and takes no writes. See docs/operating/etcd.md: compact, defragment, "
+    "disarm.",
+}
+
+
+class LearnerBehind(CoordinationError):
+    """A learner has not caught up yet, or is none any more."""
+
 
 class Header(msgspec.Struct, frozen=True):
     """Who answered, as of which revision and in which term of the cluster's own leadership."""
@@ -194,15 +206,12 @@ def final_error(refusal: Refusal) -> CoordinationError | None:
         return LeaseLost(refusal.message)
     if refusal.code == OUT_OF_RANGE and "compacted" in refusal.message:
         return Compacted(f"{refusal.message}: list again, and watch from there")
-    if "user name is empty" in refusal.message:
-        return StoreUnavailable("etcd asks who this is. Set MERIDIAN_COORDINATION_USERNAME and _PASSWORD.")
-    if "space exceeded" in refusal.message:
-        return StoreUnavailable(
-            "etcd's database is full and takes no writes. See docs/operating/etcd.md: compact, defragment, disarm."
-        )
-    if refusal.code in _REFUSED_FOR_GOOD:
-        return StoreUnavailable(f"etcd refuses: {refusal.message}")
-    return None
+    if refusal.code == FAILED_PRECONDITION and "can only promote" in refusal.message:
+        return LearnerBehind(refusal.message)
+    for words, advice in _ADVICE.items():
+        if words in refusal.message:
+            return StoreUnavailable(advice)
+    return StoreUnavailable(f"etcd refuses: {refusal.message}") if refusal.code in _REFUSED_FOR_GOOD else None
 
 
 def prefix_end(prefix: bytes) -> bytes:

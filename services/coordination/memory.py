@@ -1,6 +1,22 @@
-"""The coordination store in memory: for tests and for the simulator. The file driver keeps this same table on disk."""
+"""The coordination store in memory: for tests and for the simulator. The file driver keeps this same table on disk.
 
-from services.coordination.base import ABSENT, CasConflict, Versioned
+The fake is an etcd in small, with etcd's habits: leases end late rather than early and take their keys with them, the
+past is compacted away, and an answer can get lost after the write it speaks of. Time is the given clock's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.common.clock import Clock, SystemClock
+from services.coordination.base import ABSENT, CasConflict, StoreUnavailable, Versioned
+from services.coordination.lease import NO_LEASE, Change, Compacted, Guard, Lease, LeaseLost
+
+PROGRESS_SECONDS: Final = 0.2
+"""How often a watch proves that it is alive."""
 
 
 class Table:
@@ -37,24 +53,203 @@ class Table:
         return before
 
 
-class MemoryStore:
-    """A coordination store that ends with its process."""
+@dataclass(slots=True)
+class _LeaseEntry:
+    ttl_seconds: float
+    ends_at: float
+    keys: set[str]
 
-    def __init__(self) -> None:
+
+class MemoryStore:
+    """A LeaseStore that ends with its process. Several users may share one object, as processes share a cluster."""
+
+    def __init__(self, clock: Clock | None = None, *, ttl_minimum_seconds: float = 2.0) -> None:
+        """Leases shorter than `ttl_minimum_seconds` are made that long, as etcd does."""
+        self._clock = clock or SystemClock()
+        self._ttl_minimum_seconds = ttl_minimum_seconds
         self._table = Table()
+        self._leases: dict[int, _LeaseEntry] = {}
+        self._lease_ids = 0
+        self._changes: list[Change] = []
+        self._compacted = 0
+        self._news = asyncio.Event()
+        self._unavailable = ""
+        self._replies_to_drop = 0
+        self._silent = False
+
+    # What a test or a simulation may do to it.
+
+    def drop_reply(self, count: int = 1) -> None:
+        """Let the answers to the next `count` writes get lost: they happen, and their callers get StoreUnavailable."""
+        self._replies_to_drop += count
+
+    def set_available(self, available: bool, because: str = "no etcd member answered") -> None:  # noqa: FBT001 - a switch
+        """Answer nobody, or answer again. Leases go on running out."""
+        self._unavailable = "" if available else because
+        self._tell()
+
+    def silence_watches(self, silent: bool) -> None:  # noqa: FBT001 - a switch
+        """End all watches and refuse new ones, or allow them again."""
+        self._silent = silent
+        self._tell()
+
+    def compact(self, revision: int | None = None) -> None:
+        """Forget what changed up to a revision (all of it by default); the keys stay."""
+        self._compacted = self._table.revision if revision is None else revision
+        self._changes = [change for change in self._changes if change.revision > self._compacted]
+
+    def restore(self, entries: Sequence[Versioned], revision: int) -> None:
+        """Become what an old backup holds: earlier revisions, no leases."""
+        self._table = Table(revision, {entry.key: entry for entry in entries})
+        self._leases = {}
+        self._changes = []
+        self._compacted = revision
+        self._silent = False
+        self._tell()
+
+    # The contract.
 
     async def get(self, key: str) -> Versioned | None:
         """See KeyValueStore."""
+        self._enter()
         return self._table.entries.get(key)
 
     async def list(self, prefix: str) -> list[Versioned]:
         """See KeyValueStore."""
+        self._enter()
         return self._table.list(prefix)
 
-    async def compare_and_put(self, key: str, value: bytes, expected_revision: int) -> Versioned:
-        """See KeyValueStore."""
-        return self._table.put(key, value, expected_revision)
+    async def compare_and_put(
+        self,
+        key: str,
+        value: bytes,
+        expected_revision: int,
+        *,
+        lease_id: int = NO_LEASE,
+        guard: Guard | None = None,
+    ) -> Versioned:
+        """See LeaseStore."""
+        self._enter()
+        if guard is not None:
+            found = self._table.entries.get(guard.key)
+            created = found.create_revision if found else ABSENT
+            if created != guard.create_revision:
+                raise CasConflict(f"{guard.key} was created at {created}, not {guard.create_revision}: read it again")
+        if lease_id == NO_LEASE:
+            written = self._table.put(key, value, expected_revision)
+            self._detach(key)
+        else:
+            lease = self._lease(lease_id)
+            written = self._table.put(key, value, expected_revision)
+            self._detach(key)
+            lease.keys.add(key)
+        self._note(Change(key, written, written.revision))
+        self._reply()
+        return written
 
     async def compare_and_delete(self, key: str, expected_revision: int) -> None:
         """See KeyValueStore."""
+        self._enter()
+        existed = key in self._table.entries
         self._table.delete(key, expected_revision)
+        if existed:
+            self._detach(key)
+            self._note(Change(key, None, self._table.revision))
+        self._reply()
+
+    async def grant(self, ttl_seconds: float) -> Lease:
+        """See LeaseStore."""
+        self._enter()
+        self._lease_ids += 1
+        ttl = max(ttl_seconds, self._ttl_minimum_seconds)
+        self._leases[self._lease_ids] = _LeaseEntry(ttl, self._clock.boottime() + ttl, set())
+        lease = Lease(self._lease_ids, ttl)
+        self._reply()
+        return lease
+
+    async def keep_alive(self, lease_id: int) -> float:
+        """See LeaseStore."""
+        self._enter()
+        lease = self._lease(lease_id)
+        lease.ends_at = self._clock.boottime() + lease.ttl_seconds
+        self._reply()
+        return lease.ttl_seconds
+
+    async def revoke(self, lease_id: int) -> None:
+        """See LeaseStore."""
+        self._enter()
+        self._end(lease_id)
+        self._reply()
+
+    async def revision(self) -> int:
+        """See LeaseStore."""
+        self._enter()
+        return self._table.revision
+
+    async def watch(self, prefix: str, after_revision: int) -> AsyncIterator[Sequence[Change]]:
+        """See LeaseStore."""
+        seen = after_revision
+        while True:
+            self._enter()
+            if self._silent:
+                raise StoreUnavailable("the watch was silent")
+            if seen < self._compacted:
+                raise Compacted(f"history before {self._compacted} is gone: list again, and watch from there")
+            news = self._news
+            fresh = [change for change in self._changes if change.revision > seen]
+            yield [change for change in fresh if change.key.startswith(prefix)]
+            seen = max(seen, fresh[-1].revision) if fresh else seen
+            if news is self._news:
+                await self._wait(news)
+
+    async def close(self) -> None:
+        """See LeaseStore. Others may still use the object."""
+
+    async def _wait(self, news: asyncio.Event) -> None:
+        """Return when something changed, a lease may have ended, or it is time to say that nothing did."""
+        next_end = min((lease.ends_at for lease in self._leases.values()), default=float("inf"))
+        seconds = max(0.0, min(PROGRESS_SECONDS, next_end - self._clock.boottime()))
+        waits = {asyncio.ensure_future(news.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _enter(self) -> None:
+        now = self._clock.boottime()
+        for lease_id in [number for number, lease in self._leases.items() if lease.ends_at <= now]:
+            self._end(lease_id)
+        if self._unavailable:
+            raise StoreUnavailable(self._unavailable)
+
+    def _reply(self) -> None:
+        if self._replies_to_drop > 0:
+            self._replies_to_drop -= 1
+            raise StoreUnavailable("the answer was lost; what was asked happened or did not")
+
+    def _lease(self, lease_id: int) -> _LeaseEntry:
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            raise LeaseLost(f"the lease {lease_id:x} is gone")
+        return lease
+
+    def _end(self, lease_id: int) -> None:
+        lease = self._leases.pop(lease_id, None)
+        for key in sorted(lease.keys) if lease else ():
+            found = self._table.entries.get(key)
+            if found is not None:
+                self._table.delete(key, found.revision)
+                self._note(Change(key, None, self._table.revision))
+
+    def _detach(self, key: str) -> None:
+        for lease in self._leases.values():
+            lease.keys.discard(key)
+
+    def _note(self, change: Change) -> None:
+        self._changes.append(change)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
