@@ -14,7 +14,7 @@ EAST_2 = Life(incarnation="east-2", region="east", number=2, cluster_id="b", ope
 CREATED_MS = 5_000
 SILENT = Contact(0)
 
-Ends = st.dictionaries(st.integers(0, 3), st.integers(0, 50), max_size=4)
+Ends = st.dictionaries(st.integers(0, 3), st.integers(0, 8), max_size=4)
 
 
 def receipt_of(held: dict[int, int], known: dict[int, int], life: Life = EAST_1, **changes: object) -> Receipt:
