@@ -46,6 +46,8 @@ class AckedEnds:
     def __init__(self, log: str, recorded: Mapping[int, int]) -> None:
         self._log = log
         self._ends = dict(recorded)
+        self._unknown: dict[int, int] = {}
+        """Records since the last acknowledgement of which nobody knows whether they were written."""
         self.changed = asyncio.Event()
         """Set while there is something that `take_changes` would return."""
 
@@ -53,14 +55,25 @@ class AckedEnds:
         """Take note of a delivery report; returns the cut that it proves. A cut is not taken note of."""
         end = self._ends.get(partition, 0)
         if offset < end:
-            return Cut(self._log, partition, end, offset)
+            # Records of unknown outcome may lie between the cut and this one: what is genuine ends below them.
+            return Cut(self._log, partition, end, max(0, offset - self._unknown.get(partition, 0)))
         self._ends[partition] = offset + 1
+        self._unknown.pop(partition, None)
         self.changed.set()
         return None
+
+    def unknown(self, partition: int) -> None:
+        """A record was sent, and nobody knows whether it was written."""
+        self._unknown[partition] = self._unknown.get(partition, 0) + 1
 
     def compare(self, found: Mapping[int, int]) -> list[Cut]:
         """Hold the log's ends, by partition, against what was acknowledged."""
         return [Cut(self._log, p, end, stands) for p, end, stands in cut_partitions(self._ends, found)]
+
+    def genuine(self, found: Mapping[int, int]) -> list[Cut]:
+        """As `compare`, for a log that is known to be cut: records of unknown outcome may have filled the gap up."""
+        found = {p: max(0, stands - self._unknown.get(p, 0)) for p, stands in found.items()}
+        return self.compare(found)
 
     def take_changes(self) -> dict[int, int] | None:
         """All ends if any changed since the last call, else None."""

@@ -1,29 +1,43 @@
 """Requests that wait for a ranking, and the last checks before one is shown.
 
-A ranking is an effect. It may be shown only while it is valid, and only if nobody has answered under a larger epoch:
-both are asked here, on the last hop, right before the answer is written.
+A ranking is an effect. It may be shown only while it is valid, in the term under which it was made, before that term's
+deadline, and only if nobody is known to have answered under a larger epoch: all of it is asked here, on the last hop,
+right before the answer is written.
 """
 
 import asyncio
 import itertools
 
+from services.common.clock import Clock
 from services.common.problem import Problem
+from services.controller.client import NO_EPOCH
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.processor_watch import ProcessorWatch
+from services.gateway.routing import RETRY_SECONDS, Rights
 from streams.asks import Epoch, Ranking
 
 
 class AnswerDesk:
     """Asks that are under way, by id."""
 
-    def __init__(self, reply_to: str, asks_max: int, watch: ProcessorWatch, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self,
+        reply_to: str,
+        asks_max: int,
+        watch: ProcessorWatch,
+        metrics: GatewayMetrics,
+        clock: Clock,
+        rights: Rights,
+    ) -> None:
         self.reply_to = reply_to
         self._asks_max = asks_max
         self._watch = watch
         self._metrics = metrics
+        self._clock = clock
+        self._rights = rights
         self._numbers = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Ranking]] = {}
-        self._largest_epoch: Epoch = (-1, -1)
+        self._largest_epoch: Epoch = NO_EPOCH
 
     @property
     def in_flight(self) -> int:
@@ -56,6 +70,19 @@ class AnswerDesk:
         """Nobody waits any more."""
         self._waiting.pop(ask_id, None)
 
+    def abandon(self, reason: str) -> None:
+        """No answer will come, or none that may be shown: whoever waits is told at once instead of at its deadline."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(_stale(reason))
+                # Whoever waited may have gone at this very moment: then nobody retrieves it, which is no fault.
+                future.exception()
+
+    @property
+    def largest_epoch(self) -> Epoch:
+        """The largest epoch known of, from the rankings log and from the controller."""
+        return max(self._largest_epoch, self._rights.largest_epoch)
+
     def on_epoch(self, epoch: Epoch) -> None:
         """Somebody, not necessarily in answer to us, wrote under this epoch."""
         self._largest_epoch = max(self._largest_epoch, epoch)
@@ -67,8 +94,8 @@ class AnswerDesk:
         future = self._waiting.get(ranking.ask_id)
         if future is None or future.done():
             self._metrics.rankings_dropped.labels("late").inc()
-        elif ranking.epoch < self._largest_epoch:
-            self._metrics.rankings_dropped.labels("stale_epoch").inc()
+        elif ranking.epoch < self.largest_epoch:
+            self._drop("stale_epoch")
         else:
             future.set_result(ranking)
 
@@ -76,14 +103,24 @@ class AnswerDesk:
         """A record of the rankings log was not what it should be."""
         self._metrics.rankings_dropped.labels("unreadable").inc()
 
-    def check(self, ranking: Ranking, now_ms: int) -> None:
+    def check(self, ranking: Ranking) -> None:
         """The last check. Raises Problem when the ranking must not be shown."""
-        if ranking.epoch < self._largest_epoch:
-            self._metrics.rankings_dropped.labels("stale_epoch").inc()
-            cause = "was made by a region that no longer leads"
-        elif now_ms >= ranking.valid_until_ms:
-            self._metrics.rankings_dropped.labels("no_longer_valid").inc()
-            cause = "came too late to be shown"
+        term = self._rights.term()
+        if not term.active or self._clock.boottime() >= term.deadline:
+            reason, cause = "not_active", f"may not be shown by this region: {term.reason or 'its lease ran out'}"
+        elif ranking.epoch < self.largest_epoch or term.epoch not in {NO_EPOCH, ranking.epoch}:
+            reason, cause = "stale_epoch", "was made by a region that no longer leads, or in an earlier term"
+        elif self._clock.unix_ms() >= ranking.valid_until_ms:
+            reason, cause = "no_longer_valid", "came too late to be shown"
         else:
             return
-        raise Problem(503, "ranking-stale", f"the ranking {cause}", remedy="Ask again.", retry_after_seconds=1)
+        self._drop(reason)
+        raise _stale(f"the ranking {cause}")
+
+    def _drop(self, reason: str) -> None:
+        self._metrics.rankings_dropped.labels(reason).inc()
+        self._metrics.fenced.labels("gateway").inc()
+
+
+def _stale(detail: str) -> Problem:
+    return Problem(503, "ranking-stale", detail, remedy="Ask again.", retry_after_seconds=RETRY_SECONDS)

@@ -10,6 +10,7 @@ from services.gateway.core import Core
 from services.gateway.events_api import EventsApi
 from services.gateway.openapi import document
 from services.gateway.rankings_api import RankingsApi
+from services.gateway.replication_api import ReplicationApi
 from services.gateway.routes import ROUTES, Door, Handler
 from services.gateway.served import ServedEvents
 
@@ -23,11 +24,13 @@ def web_app(core: Core, health: Health) -> web.Application:
         "search": rankings.search,
         "recommendations": rankings.recommendations,
         "similar": rankings.similar,
+        "regions": core.directory.regions,
+        "held": ReplicationApi(core).held,
     }
     app = web.Application(client_max_size=core.settings.body_bytes_max, middlewares=[problem_middleware])
     door = Door(core.settings, core.metrics, core.clock)
     for route in ROUTES:
-        app.router.add_post(route.path, door.behind(route, handlers[route.name]))
+        app.router.add_route(route.method, route.path, door.behind(route, handlers[route.name]))
     health.add_routes(app)
     add_metrics_route(app, core.metrics.registry)
     description = msgspec.json.encode(document(secured=bool(core.settings.tokens())))

@@ -8,6 +8,15 @@ import aiohttp
 import msgspec
 
 ANSWER_SECONDS = 0.5
+KIND = "gateway"
+"""Under which gateways register."""
+
+
+class GatewayEntry(msgspec.Struct, frozen=True):
+    """What a gateway says of itself in the registry."""
+
+    url: str
+    """Where apps and peers reach it."""
 
 
 class HeldRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,13 +1,19 @@
 """What all routes of a gateway share, from before the log is open until after it is closed."""
 
+from collections.abc import Mapping
+
 from services.common.clock import Clock
 from services.common.problem import Problem
+from services.gateway.acks import Acks
 from services.gateway.admission import Admission
 from services.gateway.answers import AnswerDesk
+from services.gateway.directory import Directory
 from services.gateway.events_log import EventsLog
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.processor_watch import ProcessorWatch
+from services.gateway.routing import Alone, Opening, Rights
 from services.gateway.settings import GatewaySettings
+from streams.asks import Epoch, Ranking
 from streams.events import EventReader
 
 
@@ -18,14 +24,14 @@ class Core:
         self,
         settings: GatewaySettings,
         region: str,
-        reader: EventReader,
         reply_to: str,
         metrics: GatewayMetrics,
         clock: Clock,
+        rights: Rights | None = None,
+        addresses: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.region = region
-        self.reader = reader
         self.metrics = metrics
         self.clock = clock
         self.admission = Admission(
@@ -34,7 +40,14 @@ class Core:
             retry_after_seconds=settings.retry_after_seconds,
         )
         self.watch = ProcessorWatch(settings.watch_limits())
-        self.desk = AnswerDesk(reply_to, settings.asks_waiting_max, self.watch, metrics)
+        self.rights: Rights = Alone() if rights is None else rights
+        """Who may show rankings."""
+        self.opening = Opening(self.rights, region, lambda: self._log.partitions if self._log else 0)
+        self.desk = AnswerDesk(reply_to, settings.asks_waiting_max, self.watch, metrics, clock, self.rights)
+        self.directory = Directory(region, self.rights, addresses or {})
+        self.acks = Acks(settings, clock)
+        self.reader: EventReader
+        """Set by `open`: it needs the pseudonym key, which is held against the coordination store first."""
         self.phase: str | None = "starting"
         """Why nothing is served yet, or any more; None while the log is open."""
         self._log: EventsLog | None = None
@@ -43,10 +56,24 @@ class Core:
         metrics.asks_in_flight.set_function(lambda: self.desk.in_flight)
         metrics.frames_in_flight.set_function(lambda: self._log.in_flight if self._log else 0)
 
-    def open(self, log: EventsLog) -> None:
+    def open(self, log: EventsLog, reader: EventReader) -> None:
         """Serve from now on."""
         self._log = log
+        self.reader = reader
         self.phase = None
+
+    def on_epoch(self, epoch: Epoch, partition: int) -> None:
+        """A larger epoch was seen in a partition of the own rankings log."""
+        self.desk.on_epoch(epoch)
+        self.opening.on_epoch(partition, epoch)
+
+    def on_ranking(self, ranking: Ranking, epoch: Epoch) -> None:
+        """An answer addressed to this process came."""
+        self.desk.on_ranking(ranking, epoch)
+
+    def on_unreadable(self) -> None:
+        """A record of the rankings log was not what it should be."""
+        self.desk.on_unreadable()
 
     def close(self, reason: str) -> None:
         """Take nothing more."""
@@ -54,16 +81,16 @@ class Core:
         if self._log is not None:
             self._log.stop(reason)
 
+    def open_log(self) -> EventsLog:
+        """The events log once it is open, whether or not it takes events now. Raises Problem (503)."""
+        if self._log is None:
+            raise self._not_serving()
+        return self._log
+
     def log(self) -> EventsLog:
         """The events log, if it takes events now. Raises Problem (503)."""
         if self._log is None or self.phase is not None:
-            raise Problem(
-                503,
-                "not-serving",
-                f"the gateway is not serving: {self.phase}",
-                remedy="Send it again after Retry-After, with the same ids.",
-                retry_after_seconds=self.settings.retry_after_seconds,
-            )
+            raise self._not_serving()
         blocker = self._log.blocker()
         if blocker is not None:
             raise blocker
@@ -76,3 +103,12 @@ class Core:
         except Problem as problem:
             return problem.detail
         return None
+
+    def _not_serving(self) -> Problem:
+        return Problem(
+            503,
+            "not-serving",
+            f"the gateway is not serving: {self.phase}",
+            remedy="Send it again after Retry-After, with the same ids.",
+            retry_after_seconds=self.settings.retry_after_seconds,
+        )

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from services.common.problem import CONTENT_TYPE, TYPE_PREFIX, Problem
+from services.gateway.acks import AckMode
 from services.gateway.bodies import media_type, received_body
 from services.gateway.core import Core
 from services.gateway.events_log import NotKept, Outcome
@@ -46,8 +47,10 @@ class EventsApi:
     async def publish(self, request: web.Request) -> web.Response:
         """Take one event or a batch."""
         self._core.log()
+        mode = self._core.acks.mode(request.headers)
+        self._core.acks.admit(mode)
         async with received_body(request, self._core.settings, self._core.admission) as body:
-            return await self._take(self._parse(request, body))
+            return await self._take(self._parse(request, body), mode)
 
     def _parse(self, request: web.Request, body: bytes) -> Sequence[CloudEvent | Rejected]:
         media = media_type(request)
@@ -69,7 +72,7 @@ class EventsApi:
         except BadEvent as error:
             return [Rejected(_header_id(request) if media != STRUCTURED else event_id(body), error)]
 
-    async def _take(self, parsed: Sequence[CloudEvent | Rejected]) -> web.Response:
+    async def _take(self, parsed: Sequence[CloudEvent | Rejected], mode: AckMode) -> web.Response:
         results: list[Result | None] = [None] * len(parsed)
         taken: list[Received] = []
         places: list[int] = []
@@ -85,9 +88,13 @@ class EventsApi:
             except BadEvent as error:
                 results[place] = Refused(id=event.id or None, problem=problem_document(bad_request(error)))
         if taken:
+            self._core.acks.admit(mode)
             outcomes = await self._write(taken)
+            kept = [outcome for outcome in outcomes if not isinstance(outcome, NotKept)]
+            limit_seconds = self._core.settings.ack_timeout_ms / 1000
+            missing = await self._core.acks.uncovered(kept, limit_seconds) if mode == "remote" else None
             for place, received, outcome in zip(places, taken, outcomes, strict=True):
-                results[place] = _result(received.id, outcome)
+                results[place] = _result(received.id, outcome, missing)
         return self._answer([result for result in results if result is not None])
 
     async def _write(self, taken: list[Received]) -> list[Outcome]:
@@ -135,14 +142,30 @@ def bad_request(error: BadEvent) -> Problem:
     )
 
 
+def not_remote() -> Problem:
+    """The answer to who wanted another region to hold it, and none said so in time."""
+    return Problem(
+        504,
+        "not-replicated-in-time",
+        "it is in this region's log, but no other region confirmed in time that it holds it",
+        remedy=_RETRY,
+        retry_after_seconds=1.0,
+    )
+
+
 def problem_document(problem: Problem) -> ProblemDocument:
     """A problem as part of an answer about several events."""
     return msgspec.convert(problem.document(), ProblemDocument)
 
 
-def _result(event: str, outcome: Outcome) -> Result:
+def _result(event: str, outcome: Outcome, missing: set[tuple[int, int]] | None) -> Result:
+    """What became of an event; `missing` is what no other region is known to hold, None when none was asked."""
     if not isinstance(outcome, NotKept):
-        return Accepted(id=event, coordinates=outcome)
+        if missing is None:
+            return Accepted(id=event, coordinates=outcome)
+        if (outcome.partition, outcome.offset) not in missing:
+            return Accepted(id=event, coordinates=outcome, stored="remote")
+        return Unknown(id=event, problem=problem_document(not_remote()), stored="local", coordinates=outcome)
     problem = Problem(
         503,
         "not-kept" if outcome.refused else "outcome-unknown",
@@ -159,10 +182,12 @@ def _summary(results: list[Result], unknown: int) -> EventsProblem:
     """The document for a request of which nothing is known to be kept; it says what the first event's problem is."""
     first = next(result for result in results if not isinstance(result, Accepted) and _leads(result, unknown))
     problem = first.problem
+    local = all(isinstance(result, Unknown) and result.stored == "local" for result in results)
     if len(results) > 1:
-        detail = f"none of {len(results)} events is known to be kept; the first: {problem.detail}"
+        what = "held by another region" if local else "kept"
+        detail = f"none of {len(results)} events is known to be {what}; the first: {problem.detail}"
         problem = msgspec.structs.replace(problem, detail=detail, type=TYPE_PREFIX + "no-event-kept")
-    return EventsProblem(**msgspec.structs.asdict(problem), results=results)
+    return EventsProblem(**msgspec.structs.asdict(problem), results=results, stored="local" if local else "")
 
 
 def _leads(result: Result, unknown: int) -> bool:

@@ -98,12 +98,14 @@ class EventsLog:
         ends: AckedEnds,
         metrics: GatewayMetrics,
         on_cut: Callable[[Cut], None],
+        on_acknowledged: Callable[[int, int, int], None] = lambda _partition, _offset, _events: None,
     ) -> None:
         self._settings = settings
         self._sink = sink
         self._ends = ends
         self._metrics = metrics
         self._on_cut = on_cut
+        self._on_acknowledged = on_acknowledged
         self._loop = asyncio.get_running_loop()
         self._packer: Packer[Ticket] = Packer(settings.limits)
         self._sent: dict[int, tuple[float, Frame[Ticket]]] = {}
@@ -272,6 +274,7 @@ class EventsLog:
                 self._failing = False
                 log.info("the log acknowledges again")
             self._packer.done(frame.partition)
+            self._on_acknowledged(frame.partition, offset, len(frame.rows))
             self._metrics.frame_seconds.observe(self._loop.time() - self._sent.pop(sequence)[0])
             name, partition = self._settings.log, frame.partition
             for index, (waiting, slot) in enumerate(frame.tickets):
@@ -282,6 +285,8 @@ class EventsLog:
 
     def _failed(self, sequence: int, frame: Frame[Ticket], outcome: NotKept) -> None:
         self._packer.done(frame.partition)
+        if not outcome.refused:
+            self._ends.unknown(frame.partition)
         del self._sent[sequence]
         self._metrics.frames_failed.inc()
         if not self._failing:

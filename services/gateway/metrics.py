@@ -83,9 +83,12 @@ class GatewayMetrics:
         )
         self.rankings_dropped = Counter(
             "meridian_gateway_rankings_dropped_total",
-            "Rankings not shown: late, stale epoch, no longer valid, unreadable.",
+            "Rankings not shown: late, stale epoch, not active, no longer valid, unreadable.",
             ["reason"],
             registry=registry,
+        )
+        self.fenced = Counter(
+            "meridian_fenced_total", "Effects that were stopped by the fence, by where.", ["where"], registry=registry
         )
         self.rungs = Counter(
             "meridian_gateway_rankings_served_total", "Rankings shown, by rung.", ["rung"], registry=registry

@@ -49,7 +49,7 @@ def document(*, secured: bool) -> dict[str, Any]:
             "version": VERSION,
             "description": "Events in, rankings out. Every refusal is a problem document (RFC 9457).",
         },
-        "paths": {route.path: {"post": _operation(route, by_type, secured=secured)} for route in ROUTES}
+        "paths": {route.path: {route.method: _operation(route, by_type, secured=secured)} for route in ROUTES}
         | {path: {"get": _plain(path, summary)} for path, summary in PLAIN_ROUTES.items()},
         "components": {"schemas": components},
     }
@@ -79,19 +79,17 @@ def _operation(route: Route, by_type: dict[Any, dict[str, Any]], *, secured: boo
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
-        "requestBody": {"required": True, "content": _takes(route, by_type)},
         "responses": {str(status): _answer(status, *answers[status], by_type) for status in sorted(answers)},
     }
-    if route.takes is None:
+    headers = list(route.headers)
+    if route.method == "post":
+        operation["requestBody"] = {"required": True, "content": _takes(route, by_type)}
+        if route.takes is None:
+            headers += [(name, "Binary mode: an attribute of the event.") for name in _BINARY_HEADERS]
+    if headers:
         operation["parameters"] = [
-            {
-                "name": name,
-                "in": "header",
-                "required": False,
-                "description": "Binary mode: an attribute of the event.",
-                "schema": {"type": "string"},
-            }
-            for name in _BINARY_HEADERS
+            {"name": name, "in": "header", "required": False, "description": said, "schema": {"type": "string"}}
+            for name, said in headers
         ]
     if secured:
         operation["security"] = [{"token": []}]
@@ -112,7 +110,9 @@ def _takes(route: Route, by_type: dict[Any, dict[str, Any]]) -> dict[str, Any]:
 def _answer(status: int, sentence: str, body: Any, by_type: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     media = "application/json" if status < 400 else CONTENT_TYPE
     answer: dict[str, Any] = {"description": sentence, "content": {media: {"schema": by_type[body]}}}
-    if status in {207, 429, 503}:
+    if status == 307:
+        answer["headers"] = {"Location": {"required": True, "schema": {"type": "string", "format": "uri"}}}
+    if status in {207, 429, 503, 504}:
         answer["headers"] = {
             "Retry-After": {
                 "description": "Whole seconds after which to try again.",

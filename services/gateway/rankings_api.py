@@ -6,6 +6,7 @@ stalled log, a silent processor, a full house) is said at once, with Retry-After
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
@@ -15,12 +16,14 @@ from aiohttp import web
 from services.common.problem import Problem
 from services.gateway.bodies import received_body
 from services.gateway.core import Core
-from services.gateway.events_api import bad_request
+from services.gateway.events_api import bad_request, not_remote
 from services.gateway.events_log import EventsLog, NotKept, Waiting
+from services.gateway.routing import RETRY_SECONDS, route
 from services.gateway.served import ServedEvents, Shown
 from services.gateway.wire import (
     RANGE_OPERATORS,
     Coordinates,
+    Elsewhere,
     Filter,
     RankingAnswer,
     RankingRequest,
@@ -41,6 +44,9 @@ ASK_BYTES_MAX: Final = 256 << 10
 
 AT_MS_MIN: Final = -62_135_596_800_000
 """Year 1 in UTC: an earlier time of an answer could not be written down as RFC 3339."""
+
+HEADER_EPOCH: Final = "Meridian-Epoch"
+HEADER_REGION: Final = "Meridian-Region"
 
 RequestT = TypeVar("RequestT", bound=RankingRequest)
 _encode: Final = msgspec.json.Encoder().encode
@@ -69,18 +75,33 @@ class RankingsApi:
 
     async def search(self, request: web.Request) -> web.Response:
         """What should this user see for this query?"""
+        if (elsewhere := self._elsewhere(request)) is not None:
+            return elsewhere
         said = await self._read(request, self._search)
-        return await self._rank("search", said, user=said.user)
+        return await self._rank(request, "search", said, user=said.user)
 
     async def recommendations(self, request: web.Request) -> web.Response:
         """What should this user see on the home page?"""
+        if (elsewhere := self._elsewhere(request)) is not None:
+            return elsewhere
         said = await self._read(request, self._recommendations)
-        return await self._rank("recommendations", said, user=said.user)
+        return await self._rank(request, "recommendations", said, user=said.user)
 
     async def similar(self, request: web.Request) -> web.Response:
         """What is like this item?"""
+        if (elsewhere := self._elsewhere(request)) is not None:
+            return elsewhere
         said = await self._read(request, self._similar)
-        return await self._rank("similar", said, user=said.user, item=said.item)
+        return await self._rank(request, "similar", said, user=said.user, item=said.item)
+
+    def _elsewhere(self, request: web.Request) -> web.Response | None:
+        """The way to the active region, None when it is this one. Raises Problem when none is known to answer."""
+        found = route(self._core.rights, self._core.region, request.path, request.query_string)
+        if found is None:
+            return None
+        said = Elsewhere(region=found.region, epoch=found.epoch, location=found.location)
+        headers = {"Location": found.location}
+        return web.Response(status=307, body=_encode(said), content_type="application/json", headers=headers)
 
     async def _read(self, request: web.Request, decoder: "msgspec.json.Decoder[RequestT]") -> RequestT:
         if not is_json(request.headers.get("Content-Type", "")):
@@ -91,15 +112,20 @@ class RankingsApi:
             except DECODE_ERRORS as error:
                 raise bad_request(explain(error)) from None
 
-    async def _rank(self, kind: AskKind, said: RankingRequest, *, user: str | None, item: str = "") -> web.Response:
+    async def _rank(
+        self, request: web.Request, kind: AskKind, said: RankingRequest, *, user: str | None, item: str = ""
+    ) -> web.Response:
         core, loop = self._core, asyncio.get_running_loop()
         settings = core.settings
         deadline_ms = min(said.deadline_ms or settings.deadline_ms, settings.deadline_ms_max)
         deadline = loop.time() + deadline_ms / 1000
+        mode = core.acks.mode(request.headers) if kind == "search" else "local"
         try:
             asked = self._asked(kind, said, user, item, deadline_ms)
         except BadEvent as error:
             raise bad_request(error) from None
+        core.acks.admit(mode)
+        await self._begun(deadline)
         log = self._open_for_asks(loop.time(), deadline_ms)
         events = 0 if asked.event is None else 1
         core.admission.enter_events(events)
@@ -110,7 +136,24 @@ class RankingsApi:
             ranking, where = await self._await(answer, waiting, deadline, deadline_ms)
         finally:
             core.desk.forget(asked.ask.ask_id)
-        return self._answer(asked, ranking, where)
+        if mode == "remote":
+            await self._held_elsewhere(where, deadline)
+        return await self._answer(request, asked, ranking, where)
+
+    async def _begun(self, deadline: float) -> None:
+        """Wait while the own region is taking over: what is asked before its processor may answer is never answered."""
+        core, loop = self._core, asyncio.get_running_loop()
+        if not await core.opening.wait(deadline - loop.time()):
+            raise _unavailable(
+                "taking-over", f"region {core.region} is taking over: its processor has not begun yet", RETRY_SECONDS
+            )
+
+    async def _held_elsewhere(self, where: Coordinates, deadline: float) -> None:
+        """Wait until another region holds the search event. Raises Problem (504)."""
+        if await self._core.acks.uncovered([where], deadline - asyncio.get_running_loop().time()):
+            problem = not_remote()
+            problem.members.update(coordinates=where, stored="local")
+            raise problem
 
     def _open_for_asks(self, now: float, deadline_ms: int) -> EventsLog:
         """The log, if an ask can be answered now. Raises Problem with the reason otherwise."""
@@ -171,9 +214,11 @@ class RankingsApi:
 
     def _position(self, number: int, token: Coordinates) -> Position:
         log = self._core.log()
-        if token.log != log.name:
+        if token.log != log.name and token.log not in self._core.directory.known_logs:
             raise BadEvent(
-                f"after[{number}].log", f"{token.log!r} is not a log of this region", "Send coordinates as they came."
+                f"after[{number}].log",
+                f"{token.log!r} is not the events log of any region that is known here",
+                "Send coordinates as they came.",
             )
         if token.partition >= log.partitions:
             raise BadEvent(
@@ -203,7 +248,7 @@ class RankingsApi:
         silent = core.watch.blocker(now)
         return _unavailable("no-answer-in-time", silent or "the processor did not answer before the deadline")
 
-    def _answer(self, asked: Asked, ranking: Ranking, where: Coordinates) -> web.Response:
+    async def _answer(self, request: web.Request, asked: Asked, ranking: Ranking, where: Coordinates) -> web.Response:
         core, ask = self._core, asked.ask
         body = _encode(
             RankingAnswer(
@@ -221,8 +266,13 @@ class RankingsApi:
                 reason=ranking.reason,
             )
         )
-        response = web.Response(body=body, content_type="application/json")
-        core.desk.check(ranking, core.clock.unix_ms())
+        headers = {HEADER_EPOCH: "{}:{}".format(*ranking.epoch), HEADER_REGION: ranking.region}
+        response = web.Response(body=body, content_type="application/json", headers=headers)
+        core.desk.check(ranking)
+        # Nothing happens between the check and the socket: handing the response back would let other tasks run first.
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            await response.write_eof()
         core.metrics.rungs.labels(ranking.rung).inc()
         # Not before this handler has returned: what was shown is written down without delaying it.
         asyncio.get_running_loop().call_soon(self._served.write, Shown(ask, asked.key, asked.session, ranking))
@@ -274,7 +324,6 @@ async def _in_time(future: "asyncio.Future[Any]", deadline: float) -> bool:
     return future.done()
 
 
-def _unavailable(kind: str, detail: str) -> Problem:
-    return Problem(
-        503, kind, detail, remedy="Ask again after Retry-After, with the same id and time.", retry_after_seconds=1.0
-    )
+def _unavailable(kind: str, detail: str, retry_after_seconds: float = 1.0) -> Problem:
+    remedy = "Ask again after Retry-After, with the same id and time."
+    return Problem(503, kind, detail, remedy=remedy, retry_after_seconds=retry_after_seconds)

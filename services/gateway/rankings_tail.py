@@ -2,7 +2,8 @@
 
 A thread follows every partition from its end; it sleeps inside the library until the broker has something. Only
 answers addressed to this process are opened. The largest epoch ever seen is kept, because an answer under a smaller
-one was made by somebody who no longer leads and must not be shown. A tail that lost its place (the log was cut or
+one was made by somebody who no longer leads and must not be shown; the marker that begins a term in each partition says
+that answers will come. A tail that lost its place (the log was cut or
 made anew) goes on at the end: rankings are effects, and whoever waited for a lost one asks again.
 """
 
@@ -17,10 +18,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from services.gateway.kafka import LIBRARY_LOG_LEVEL
 from streams.asks import Epoch, Ranking, decode_ranking
+from streams.epochs import HEADER_EPOCH, read_epoch
 from streams.frame import Headers, header
 from streams.logs import consumer_settings
 
-HEADER_EPOCH: Final = "meridian-epoch"
 _POLL_SECONDS: Final = 0.5
 _FETCH_WAIT_MS: Final = 500
 """The broker answers a fetch as soon as there is a record; this only bounds how long an idle fetch hangs."""
@@ -32,19 +33,11 @@ class Listener(Protocol):
     def on_ranking(self, ranking: Ranking, epoch: Epoch) -> None:
         """An answer addressed to this process, and the epoch in its header."""
 
-    def on_epoch(self, epoch: Epoch) -> None:
-        """A larger epoch than any before."""
+    def on_epoch(self, epoch: Epoch, partition: int) -> None:
+        """A larger epoch than any before in this partition."""
 
     def on_unreadable(self) -> None:
         """A record that is no answer."""
-
-
-def read_epoch(raw: bytes | None) -> Epoch | None:
-    """Read `b"0:1"`; None for anything else."""
-    generation, _, revision = (raw or b"").partition(b":")
-    if generation.isdigit() and revision.isdigit():
-        return int(generation), int(revision)
-    return None
 
 
 class RankingsTail:
@@ -68,7 +61,7 @@ class RankingsTail:
         talk: dict[str, Any] = {"error_cb": self._on_error, "logger": logger, "log_level": LIBRARY_LOG_LEVEL}
         self._consumer = Consumer({**settings, **talk})
         self._thread = threading.Thread(target=self._follow, name="rankings-tail", daemon=True)
-        self._seen: Epoch = (-1, -1)
+        self._seen: dict[int, Epoch] = {}
         self._trouble: str | None = None
 
     def start(self, ends: dict[int, int]) -> None:
@@ -116,9 +109,10 @@ class RankingsTail:
         if epoch is None:
             self._call(self._listener.on_unreadable)
             return
-        if epoch > self._seen:
-            self._seen = epoch
-            self._call(self._listener.on_epoch, epoch)
+        partition = message.partition() or 0
+        if epoch > self._seen.get(partition, (-1, -1)):
+            self._seen[partition] = epoch
+            self._call(self._listener.on_epoch, epoch, partition)
         if message.key() != self._reply_to:
             return
         try:

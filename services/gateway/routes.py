@@ -3,20 +3,24 @@
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiohttp import web
 
 from services.common.clock import Clock
 from services.common.problem import Problem
+from services.gateway.client import HeldAnswer, HeldRequest
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire import (
+    Elsewhere,
     EventsAnswer,
     EventsProblem,
     ProblemDocument,
     RankingAnswer,
+    RankingProblem,
     RecommendationsRequest,
+    RegionsAnswer,
     SearchRequest,
     SimilarRequest,
 )
@@ -33,7 +37,10 @@ class Route:
     summary: str
     answers: dict[int, tuple[str, Any]] = field(default_factory=dict)
     takes: Any = None
-    """The type of a JSON request; None for CloudEvents, which are described by hand."""
+    """The type of a JSON request; None for CloudEvents, which are described by hand, and for GET."""
+    method: Literal["post", "get"] = "post"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Optional headers of the request, and what they say."""
 
 
 _REFUSALS: Final[dict[int, tuple[str, Any]]] = {
@@ -43,6 +50,12 @@ _REFUSALS: Final[dict[int, tuple[str, Any]]] = {
     415: ("The body has a type that is not taken here.", ProblemDocument),
     429: ("Too much is under way: come back after Retry-After. Nothing was kept.", ProblemDocument),
     503: ("No answer now: come back after Retry-After.", ProblemDocument),
+}
+_ACK: Final = ("Meridian-Ack", "When an event counts as accepted: local, remote or bounded. Default: the setting.")
+_RANKING: Final[dict[int, tuple[str, Any]]] = {
+    200: ("The ranking. The headers Meridian-Epoch and Meridian-Region repeat who made it.", RankingAnswer),
+    307: ("Another region is active: ask at Location.", Elsewhere),
+    **_REFUSALS,
 }
 UNAUTHORIZED: Final = (401, ("A bearer token is required, and this one is none.", ProblemDocument))
 
@@ -57,28 +70,57 @@ ROUTES: Final = (
             **_REFUSALS,
             400: ("None was accepted.", EventsProblem),
             503: ("None is known to be kept. Send them again with the same ids: they count once.", EventsProblem),
+            504: (
+                "Kept here, but no other region confirmed it in time, as `Meridian-Ack: remote` asks.",
+                EventsProblem,
+            ),
         },
+        headers=(_ACK,),
     ),
     Route(
         "/v1/search",
         "search",
         "What should this user see for this query? Writes the search event itself.",
-        {200: ("The ranking.", RankingAnswer), **_REFUSALS},
+        {
+            **_RANKING,
+            504: ("The search is kept here, but no other region confirmed it in time.", RankingProblem),
+        },
         SearchRequest,
+        headers=(_ACK,),
     ),
     Route(
         "/v1/recommendations",
         "recommendations",
         "What should this user see on the home page?",
-        {200: ("The ranking.", RankingAnswer), **_REFUSALS},
+        _RANKING,
         RecommendationsRequest,
     ),
     Route(
         "/v1/similar",
         "similar",
         "What is like this item?",
-        {200: ("The ranking.", RankingAnswer), **_REFUSALS},
+        _RANKING,
         SimilarRequest,
+    ),
+    Route(
+        "/v1/regions",
+        "regions",
+        "Which region is active, and where the gateways of all regions are.",
+        {200: ("As this gateway knows it.", RegionsAnswer)},
+        method="get",
+    ),
+    Route(
+        "/v1/replication/held",
+        "held",
+        "For replicators: how far a copy of this region's log reaches. Answers how far the log itself does.",
+        {
+            200: ("The ends of the log.", HeldAnswer),
+            400: _REFUSALS[400],
+            409: ("The reporting region has a newer life.", ProblemDocument),
+            413: _REFUSALS[413],
+            503: _REFUSALS[503],
+        },
+        HeldRequest,
     ),
 )
 PLAIN_ROUTES: Final = {

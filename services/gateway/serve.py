@@ -6,8 +6,9 @@ that was taken is written first, within a bound) or when the log turns out to be
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Final, TypeVar
 
 from services.common.clock import Clock, SystemClock, random_bytes
 from services.common.health import Health
@@ -15,8 +16,9 @@ from services.common.http import serving
 from services.common.logging import get_logger
 from services.common.metrics import new_registry
 from services.common.region_settings import RegionSettings
-from services.coordination import FileStore, KeyValueStore
+from services.coordination import CasConflict, KeyValueStore, StoreUnavailable
 from services.coordination.region_record import acknowledged_ends, current_incarnation
+from services.coordination.settings import CoordinationSettings
 from services.gateway.acked_ends import WHAT_TO_DO, AckedEnds, Cut
 from services.gateway.app import web_app
 from services.gateway.core import Core
@@ -28,43 +30,63 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.processor_probe import ProcessorProbe
 from services.gateway.pseudonym_key import open_pseudonyms
 from services.gateway.rankings_tail import RankingsTail
+from services.gateway.sealing import seal
 from services.gateway.settings import GatewaySettings
+from services.gateway.surroundings import Surroundings
+from services.gateway.watermarks import Watermarks
 from streams.events import EventReader
 from streams.logs import events_log, rankings_log
 
 RETRY_SECONDS: Final = 0.2
+CUT_CONFIRMED_SECONDS: Final = 3.0
+"""A broker that has just come back may not know its log's end at once; a cut does not heal."""
 log = get_logger(__name__)
 T = TypeVar("T")
 
 
-async def serve(region: RegionSettings, settings: GatewaySettings, stop: asyncio.Event) -> None:
+async def serve(
+    region: RegionSettings, settings: GatewaySettings, coordination: CoordinationSettings, stop: asyncio.Event
+) -> None:
     """Run a gateway until `stop`. Raises LogCut, ProducerBroken, KeyMismatch, SettingsError."""
-    await Gateway(region, settings, SystemClock(), stop).run()
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        surroundings = await Surroundings.enter(stack, region, coordination, clock)
+        await Gateway(region, settings, surroundings, clock, stop).run()
 
 
 class Gateway:
     """The parts of one gateway process, and the order in which they start and end."""
 
-    def __init__(self, region: RegionSettings, settings: GatewaySettings, clock: Clock, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        region: RegionSettings,
+        settings: GatewaySettings,
+        surroundings: Surroundings,
+        clock: Clock,
+        stop: asyncio.Event,
+    ) -> None:
         self._region = region
         self._settings = settings
+        self._surroundings = surroundings
+        self._store: KeyValueStore = surroundings.store
         self._clock = clock
         self._stop = stop
-        self._store: KeyValueStore = FileStore(region.coordination_file)
         self._shape = LogShape(region.bootstrap, settings.broker_timeout_seconds)
         self._failure: Exception | None = None
+        self._cuts: list[Cut] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._reply_to = f"{region.name}-gateway-{random_bytes(6).hex()}"
 
     async def run(self) -> None:
         """Start, serve, end. Raises what ended it, unless it was asked to."""
-        pseudonyms = await open_pseudonyms(self._region.pseudonym_key_file, self._store)
         core = Core(
             self._settings,
             self._region.name,
-            EventReader(pseudonyms),
             self._reply_to,
             GatewayMetrics(new_registry()),
             self._clock,
+            self._surroundings.rights,
+            self._surroundings.addresses,
         )
         health = Health()
         health.add("log", core.log_blocker)
@@ -75,49 +97,61 @@ class Gateway:
             shutdown_timeout_seconds=self._settings.shutdown_seconds,
         ):
             try:
-                await self._serve_open(core, health, pseudonyms.fingerprint)
+                for step in self._surroundings.tasks(core):
+                    self._start(core, step)
+                await self._serve_open(core, health)
             finally:
                 core.close("the gateway is stopping")
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
 
-    async def _serve_open(self, core: Core, health: Health, key_fingerprint: str) -> None:
-        incarnation = await self._retried(core, self._incarnation)
-        if incarnation is None:
+    async def _serve_open(self, core: Core, health: Health) -> None:
+        key_file = self._region.pseudonym_key_file
+        pseudonyms = await self._retried(core, lambda: open_pseudonyms(key_file, self._store))
+        incarnation = await self._retried(core, lambda: self._incarnation(core))
+        if pseudonyms is None or incarnation is None:
             return
         name = events_log(incarnation)
         partitions = await self._retried(core, lambda: self._shape.partitions(name))
-        ends = AckedEnds(name, await acknowledged_ends(self._store, name))
-        found = await self._retried(core, lambda: self._shape.ends(name, partitions or 0))
-        if partitions is None or found is None:
+        recorded = await self._retried(core, lambda: acknowledged_ends(self._store, name))
+        if partitions is None or recorded is None:
+            return
+        ends = AckedEnds(name, recorded)
+        found = await self._retried(core, lambda: self._settled_ends(ends, name, partitions))
+        if found is None:
             return
         if cuts := ends.compare(found):
             core.metrics.log_cut.set(1)
+            await self._seal(incarnation, cuts)
             raise LogCut(f"{'; '.join(map(str, cuts))}. {WHAT_TO_DO}")
+        core.acks.watermarks = Watermarks(name, found, self._settings.peer_fresh_seconds, core.acks.now())
         answers = rankings_log(incarnation)
         rankings_ends = await self._retried(core, lambda: self._rankings_ends(answers))
         if rankings_ends is None:
             return
-        tail = RankingsTail(self._region.bootstrap, answers, self._reply_to, core.desk)
+        tail = RankingsTail(self._region.bootstrap, answers, self._reply_to, core)
         tail.start(rankings_ends)
         health.add("rankings", tail.blocker)
         try:
-            await self._serve_log(
-                core,
-                health,
-                ends,
-                LogSettings(
-                    log=name,
-                    partitions=partitions,
-                    key_fingerprint=key_fingerprint,
-                    limits=self._settings.frame_limits(),
-                    stall_seconds=self._settings.stall_seconds,
-                ),
+            shape = LogSettings(
+                log=name,
+                partitions=partitions,
+                key_fingerprint=pseudonyms.fingerprint,
+                limits=self._settings.frame_limits(),
+                stall_seconds=self._settings.stall_seconds,
             )
+            await self._serve_log(core, health, ends, shape, EventReader(pseudonyms))
+            if self._cuts:
+                await self._seal(incarnation, [*self._cuts, *await self._other_cuts(ends, name, partitions)])
         finally:
             await tail.close()
 
-    async def _serve_log(self, core: Core, health: Health, ends: AckedEnds, shape: LogSettings) -> None:
+    async def _serve_log(
+        self, core: Core, health: Health, ends: AckedEnds, shape: LogSettings, reader: EventReader
+    ) -> None:
         sink = KafkaSink(
             self._region.bootstrap,
             shape.log,
@@ -125,25 +159,44 @@ class Gateway:
             queue_bytes_max=4 * self._settings.bytes_waiting_max,
             on_fatal=lambda cause: self._on_fatal(core, events, ends, cause),
         )
-        events = EventsLog(shape, sink, ends, core.metrics, lambda cut: self._on_cut(core, cut))
+        events = EventsLog(shape, sink, ends, core.metrics, lambda cut: self._on_cut(core, cut), core.acks.acknowledged)
         recorder = EndsRecorder(self._store, shape.log, ends, self._settings.ends_interval_seconds, core.metrics)
         probe = ProcessorProbe(self._region.processor_url, core.watch, self._settings.processor_poll_ms / 1000)
         health.add("processor", lambda: core.watch.blocker(asyncio.get_running_loop().time()))
-        tasks = [asyncio.create_task(recorder.run()), asyncio.create_task(probe.run())]
-        core.open(events)
+        life = shape.log.rpartition(".")[0]
+        interval_seconds = self._settings.view_interval_seconds
+        steps = self._surroundings.open_tasks(core, interval_seconds, lambda: self._check_life(core, life))
+        for step in (recorder.run(), probe.run(), *steps):
+            self._start(core, step)
+        core.open(events, reader)
         log.info("open", log=shape.log, partitions=shape.partitions, port=self._region.gateway_port)
         try:
             await self._stop.wait()
         finally:
             core.close("the gateway is stopping")
             await events.close(self._settings.shutdown_seconds)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await recorder.record()
+
+    def _start(self, core: Core, step: Coroutine[Any, Any, None]) -> None:
+        """Run a part for as long as the gateway lives; one that ends by itself ends the gateway."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None and isinstance(error, Exception):
+                self._fail(core, error)
+
+        task = asyncio.create_task(step)
+        task.add_done_callback(ended)
+        self._tasks.append(task)
+
+    def _check_life(self, core: Core, incarnation: str) -> None:
+        """Somebody else (the processor, the region's next start) may have found that this life is over."""
+        life = core.directory.life(incarnation)
+        if life is not None and life.sealed:
+            self._fail(core, LogCut(f"the life {incarnation} is over: {life.sealed_because}"))
 
     def _on_cut(self, core: Core, cut: Cut) -> None:
         core.metrics.log_cut.set(1)
+        self._cuts.append(cut)
         self._fail(core, LogCut(f"{cut}. {WHAT_TO_DO}"))
 
     def _on_fatal(self, core: Core, events: EventsLog, ends: AckedEnds, cause: str) -> None:
@@ -152,13 +205,13 @@ class Gateway:
         events.abandon(f"the Kafka client gave up: {cause}")
 
         async def find_out() -> None:
-            found = await self._retried(core, lambda: self._shape.ends(events.name, events.partitions))
+            found = await self._retried(core, lambda: self._settled_ends(ends, events.name, events.partitions))
             if found is None:
                 return
             cuts = ends.compare(found)
-            if cuts:
-                self._on_cut(core, cuts[0])
-            else:
+            for cut in cuts:
+                self._on_cut(core, cut)
+            if not cuts:
                 self._fail(core, ProducerBroken(f"the Kafka client gave up for good: {cause}"))
 
         self._finding_out = asyncio.ensure_future(find_out())
@@ -170,12 +223,36 @@ class Gateway:
         core.close(str(failure))
         self._stop.set()
 
-    async def _incarnation(self) -> str:
+    async def _seal(self, incarnation: str, cuts: list[Cut]) -> None:
+        if not self._region.is_alone:
+            await seal(self._store, incarnation, cuts, self._clock)
+
+    async def _other_cuts(self, ends: AckedEnds, name: str, partitions: int) -> list[Cut]:
+        """Where else the log was cut: partitions to which nothing was written since."""
+        try:
+            return ends.genuine(await self._shape.ends(name, partitions))
+        except BrokerUnreachable as error:
+            log.warning("where else the log was cut is not known", reason=str(error))
+            return []
+
+    async def _settled_ends(self, ends: AckedEnds, name: str, partitions: int) -> dict[int, int]:
+        """The log's ends; those that show a cut only after they kept doing so for a while."""
+        began = self._clock.monotonic()
+        found = await self._shape.ends(name, partitions)
+        while ends.compare(found) and self._clock.monotonic() - began < CUT_CONFIRMED_SECONDS:
+            await asyncio.sleep(RETRY_SECONDS)
+            found = await self._shape.ends(name, partitions)
+        return found
+
+    async def _incarnation(self, core: Core) -> str:
+        """The life to write. Raises BrokerUnreachable, StoreUnavailable, LogCut."""
         found = self._region.incarnation or await current_incarnation(self._store, self._region.name)
         if not found:
-            raise BrokerUnreachable(
-                f"{self._region.coordination_file} knows no incarnation yet; `meridian up` opens one"
-            )
+            raise BrokerUnreachable(f"{self._region.name} is in no incarnation yet; `meridian up` opens one")
+        await self._surroundings.look(core)
+        life = core.directory.life(found)
+        if life is not None and life.sealed:
+            raise LogCut(f"the life {found} is over: {life.sealed_because}")
         return found
 
     async def _rankings_ends(self, name: str) -> dict[int, int]:
@@ -186,7 +263,7 @@ class Gateway:
         while not self._stop.is_set():
             try:
                 return await step()
-            except BrokerUnreachable as error:
+            except (BrokerUnreachable, StoreUnavailable, CasConflict) as error:
                 if core.phase != str(error):
                     log.info("waiting", reason=str(error))
                 core.phase = str(error)

@@ -1,7 +1,7 @@
 """What can be set about a gateway, and every bound that it keeps."""
 
 import ipaddress
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -23,6 +23,20 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     host: str = LOOPBACK
     api_tokens: Secret = Secret("")
     """Accepted bearer tokens, separated by commas. Without any, only a loopback host is accepted."""
+
+    trust_network: bool = False
+    """Whoever reaches the host may use it: a host that is no loopback is accepted without tokens."""
+    ack: Literal["local", "remote", "bounded"] = "local"
+    """When an event counts as accepted, unless a request says otherwise by `Meridian-Ack`; see `acks`."""
+    ack_timeout_ms: Positive = 5_000
+    """How long `remote` waits for another region; then the answer is 504."""
+    peer_fresh_seconds: PositiveSeconds = 2.0
+    """For how long a peer's report of what it holds counts."""
+    unreplicated_events_max: Positive = 10_000
+    unreplicated_seconds_max: PositiveSeconds = 5.0
+    """The budget of `bounded`: nothing is taken while the best peer is further behind."""
+    view_interval_seconds: PositiveSeconds = 1.0
+    """How often the coordination store is asked for the lives of all regions and their gateways."""
 
     body_bytes_max: Positive = 8 << 20
     body_seconds: PositiveSeconds = 30.0
@@ -69,7 +83,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
         tokens = self.tokens()
         if any(len(token) < TOKEN_LENGTH_MIN for token in tokens):
             return f"api_tokens: each must have at least {TOKEN_LENGTH_MIN} characters"
-        if not tokens and not is_loopback(self.host):
+        if not tokens and not self.trust_network and not is_loopback(self.host):
             return (
                 f"host {self.host} is reachable from outside, but no api_tokens are set. Set "
                 f"MERIDIAN_GATEWAY_API_TOKENS (or ..._FILE), or listen on {LOOPBACK}"

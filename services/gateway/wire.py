@@ -133,11 +133,13 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     retry_after_seconds: float | None = None
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag_field="status", tag="accepted"):
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag_field="status", tag="accepted", omit_defaults=True):
     """The event is in the log, for good, at these coordinates."""
 
     id: str
     coordinates: Coordinates
+    stored: Literal["local", "remote"] = "local"
+    """`remote`: another region holds it too. Left out when only the own one is known to."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag_field="status", tag="refused"):
@@ -148,11 +150,14 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag_field="status", tag
     problem: ProblemDocument
 
 
-class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag_field="status", tag="unknown"):
-    """The log did not say whether it kept the event: send it again with the same id and time."""
+class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag_field="status", tag="unknown", omit_defaults=True):
+    """Nobody can say that the event is kept as was wanted: send it again with the same id and time."""
 
     id: str
     problem: ProblemDocument
+    stored: Literal["", "local"] = ""
+    """`local`: it is in this region's log, at `coordinates`, but no other region confirmed it in time."""
+    coordinates: Coordinates | None = None
 
 
 Result = Accepted | Refused | Unknown
@@ -169,6 +174,48 @@ class EventsProblem(ProblemDocument, frozen=True, kw_only=True, omit_defaults=Tr
 
     results: list[Result] = []
     """What became of each, as far as they could be told apart."""
+    stored: Literal["", "local"] = ""
+    """`local`: all of them are in this region's log, but no other region confirmed them in time (504)."""
+
+
+class RankingProblem(ProblemDocument, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem document for a ranking that is not shown."""
+
+    coordinates: Coordinates | None = None
+    """Where the search event lies, when it was kept all the same."""
+    stored: Literal["", "local"] = ""
+    """`local`: that event is in this region's log, but no other region confirmed it in time."""
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """Another region is active: ask at `location`, which the Location header names too."""
+
+    region: str
+    epoch: tuple[int, int]
+    location: str
+
+
+class RegionGateways(msgspec.Struct, frozen=True, kw_only=True):
+    """One region, and where its gateways are."""
+
+    region: str
+    gateways: list[str]
+    """Addresses: every one of them takes events, those of the active region give rankings."""
+    active: bool
+
+
+class RegionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is active, and where everybody is, as this gateway knows it."""
+
+    region: str
+    """Of the gateway that answers."""
+    active: str | None
+    """The region that gives rankings; null when none is known to."""
+    epoch: tuple[int, int]
+    """The largest epoch known of."""
+    view_age_ms: int | None
+    """How old the knowledge of who is active is; null when there is none."""
+    regions: list[RegionGateways]
 
 
 assert LIST_MAX >= SIZE_MAX, "a whole ranking must fit an impression"

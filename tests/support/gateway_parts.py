@@ -16,7 +16,9 @@ from services.gateway.app import web_app
 from services.gateway.core import Core
 from services.gateway.events_log import Done, EventsLog, LogSettings, SinkFull
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.routing import Rights
 from services.gateway.settings import GatewaySettings
+from services.gateway.watermarks import Watermarks
 from streams.asks import Ask, Ranking, decode_asks
 from streams.events import EventReader
 from streams.frame import HEADER_ASKS, EventRow, decode_frame, header
@@ -25,6 +27,7 @@ from streams.pseudonym import Pseudonyms
 KEY = b"0123456789abcdef0123456789abcdef"
 PSEUDONYMS = Pseudonyms(KEY)
 LOG = "east-1.events"
+ADDRESSES = {"east": "http://east:8080", "west": "http://west:8080"}
 BATCH = {"Content-Type": "application/cloudevents-batch+json"}
 STRUCTURED = {"Content-Type": "application/cloudevents+json"}
 JSON = {"Content-Type": "application/json"}
@@ -90,16 +93,18 @@ class FakeSink:
 class GatewayParts:
     """Use with `async with`; `post` talks to the real routes."""
 
-    def __init__(self, *, opened: bool = True, **settings: Any) -> None:
+    def __init__(self, *, opened: bool = True, rights: Rights | None = None, **settings: Any) -> None:
         self.settings = GatewaySettings(**settings)
         self.sink = FakeSink()
         self.cuts: list[Cut] = []
         self.metrics = GatewayMetrics(CollectorRegistry())
         self.health = Health()
+        self.rights = rights
         self._opened = opened
 
     async def __aenter__(self) -> Self:
-        self.core = Core(self.settings, "east", EventReader(PSEUDONYMS), "east-gateway-1", self.metrics, SystemClock())
+        clock = SystemClock()
+        self.core = Core(self.settings, "east", "east-gateway-1", self.metrics, clock, self.rights, ADDRESSES)
         self.health.add("log", self.core.log_blocker)
         shape = LogSettings(
             log=LOG,
@@ -109,9 +114,11 @@ class GatewayParts:
             stall_seconds=self.settings.stall_seconds,
         )
         self.ends = AckedEnds(LOG, {})
-        self.log = EventsLog(shape, self.sink, self.ends, self.metrics, self.cuts.append)
+        acks = self.core.acks
+        acks.watermarks = Watermarks(LOG, {}, self.settings.peer_fresh_seconds, acks.now())
+        self.log = EventsLog(shape, self.sink, self.ends, self.metrics, self.cuts.append, acks.acknowledged)
         if self._opened:
-            self.core.open(self.log)
+            self.core.open(self.log, EventReader(PSEUDONYMS))
         self.client = TestClient(TestServer(web_app(self.core, self.health)))
         await self.client.start_server()
         return self

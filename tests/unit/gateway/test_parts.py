@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.common.clock import SystemClock
 from services.common.problem import Problem
 from services.common.settings import Secret, SettingsError, load
 from services.gateway.acked_ends import AckedEnds
@@ -12,10 +13,12 @@ from services.gateway.admission import Admission
 from services.gateway.answers import AnswerDesk
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.processor_watch import ProcessorWatch, WatchLimits
-from services.gateway.rankings_tail import read_epoch
+from services.gateway.routing import Alone
 from services.gateway.settings import GatewaySettings
 from streams.asks import Ask
+from streams.epochs import read_epoch
 from tests.support.gateway_parts import answer_to
+from tests.support.gateway_rights import StoppedClock
 
 ASK = Ask(ask_id="g.1", reply_to="g", kind="search", deadline_unix_ms=0, at_ms=0)
 
@@ -127,9 +130,10 @@ def test_a_recovery_in_health_ends_the_silence() -> None:
     assert watch.asked(0.1, 500) is None
 
 
-def desk() -> AnswerDesk:
-    """A desk for at most two asks."""
-    return AnswerDesk("g", 2, ProcessorWatch(WatchLimits()), GatewayMetrics(CollectorRegistry()))
+def desk(clock: StoppedClock | None = None) -> AnswerDesk:
+    """A desk for at most two asks, of a region that is alone."""
+    metrics = GatewayMetrics(CollectorRegistry())
+    return AnswerDesk("g", 2, ProcessorWatch(WatchLimits()), metrics, clock or SystemClock(), Alone())
 
 
 async def test_an_answer_finds_the_one_who_waits() -> None:
@@ -164,19 +168,21 @@ async def test_an_answer_under_a_smaller_epoch_is_never_shown() -> None:
     await asyncio.sleep(0)
     assert not future.done()
     early = answer_to(ASK, epoch=(1, 0))
-    at.check(early, 0)
+    at.check(early)
     at.on_epoch((1, 1))
     with pytest.raises(Problem, match="no longer leads"):
-        at.check(early, 0)
+        at.check(early)
 
 
 async def test_an_answer_that_is_no_longer_valid_is_never_shown() -> None:
     """The bound itself is already too late."""
-    at = desk()
+    clock = StoppedClock(unix_ms=999)
+    at = desk(clock)
     ranking = answer_to(ASK, valid_until_ms=1000)
-    at.check(ranking, 999)
+    at.check(ranking)
+    clock.advance(0.001)
     with pytest.raises(Problem, match="too late"):
-        at.check(ranking, 1000)
+        at.check(ranking)
 
 
 @pytest.mark.parametrize(
