@@ -26,14 +26,16 @@ from bench.shop_frames import Shop
 from infra.runtime.kafka import running_broker
 from streams.agents import add_events_agent
 from streams.app import FaustSettings, make_app, set_group_offsets
+from streams.broker_probe import BrokerProbe
 from streams.dead_letter import DeadLetter
 from streams.fold import Applied, Fold
 from streams.frame import decode_frame, frame_headers
 from streams.index import ReadIndex
 from streams.intake import Intake, LogRecord
 from streams.logs import TOPIC_SETTINGS, events_log, producer_settings, topics_of
+from streams.position import Position
 from streams.state import State
-from streams.truncation import BrokerProbe, EpochsSeen, LogUnreachableError, Mark, Watch
+from streams.truncation import EpochsSeen, LogUnreachableError, Mark, Watch
 
 INCARNATION = "bench-1"
 KEY_FINGERPRINT = "00112233445566aa"
@@ -57,9 +59,13 @@ class Meter:
 
     def duplicate(self, record: LogRecord) -> None:
         """Must not happen."""
-        raise AssertionError(record.position)
+        raise AssertionError(record.place)
 
-    def buried(self, _record: LogRecord, reason: str) -> None:
+    def buried(self, _record: LogRecord, _position: Position, reason: str) -> None:
+        """Must not happen."""
+        raise AssertionError(reason)
+
+    def dropped(self, _record: LogRecord, reason: str) -> None:
         """Must not happen."""
         raise AssertionError(reason)
 

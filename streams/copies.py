@@ -9,9 +9,9 @@ A gap that an operator accepted stands in the copy as a HOLE record: every reade
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from streams.frame import Headers, header
+from streams.headers import Headers, header
 
 HEADER_ORIGIN: Final = "meridian-origin"
 """Offset in the origin log and leader epoch there: 8 and 4 bytes, little-endian, signed."""
@@ -61,3 +61,24 @@ def hole_end(headers: Headers) -> int | None:
     if len(raw) != _HOLE.size:
         raise ValueError(f"{HEADER_HOLE} has {len(raw)} bytes instead of {_HOLE.size}")
     return int(_HOLE.unpack(raw)[0])
+
+
+class Span(NamedTuple):
+    """The offsets `[start, end)` of the origin log that one record stands for."""
+
+    start: int
+    end: int
+    is_hole: bool = False
+
+
+def span_of(offset: int, headers: Headers) -> Span:
+    """What the record at `offset` of this log stands for.
+
+    Raises ValueError when a header is malformed: what the record is then cannot be told.
+    """
+    origin = origin_of(headers)
+    start = offset if origin is None else origin.offset
+    end = hole_end(headers)
+    if start < 0 or (end is not None and end <= start):
+        raise ValueError(f"a record cannot stand for the offsets from {start} to {end}")
+    return Span(start, start + 1) if end is None else Span(start, end, is_hole=True)

@@ -12,13 +12,16 @@ from typing import Any, Final, Protocol
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from streams.copies import HEADER_HOLE, HEADER_ORIGIN
 from streams.delivery import DeliveryError, Headers
 from streams.logs import consumer_settings, dead_log, producer_settings, record_key
 from streams.position import Position
 
 HEADER_REASON: Final = "meridian-reason"
-HEADER_ORIGIN: Final = "meridian-origin"
+HEADER_POSITION: Final = "meridian-position"
+"""The letter's origin. Not the header of copies: a dead log is copied as well."""
 REASON_BYTES_MAX: Final = 1_000
+_OF_THE_COPY: Final = (HEADER_ORIGIN, HEADER_HOLE)
 VALUE_BYTES_MAX: Final = 3 << 20
 """A dead letter must fit into a record together with its headers; longer values are cut, and say so."""
 WAIT_SECONDS: Final = 30.0
@@ -39,8 +42,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
             reason += f" (the first {VALUE_BYTES_MAX} of {len(self.value)} bytes)".encode()
         return [
             (HEADER_REASON, reason),
-            (HEADER_ORIGIN, msgspec.json.encode(self.origin)),
-            *((name, value) for name, value in self.headers if len(value) <= REASON_BYTES_MAX),
+            (HEADER_POSITION, msgspec.json.encode(self.origin)),
+            *((n, value) for n, value in self.headers if len(value) <= REASON_BYTES_MAX and n not in _OF_THE_COPY),
         ]
 
     @property
@@ -114,10 +117,10 @@ def _read_partition(consumer: Consumer, topic: str, partition: int) -> Iterator[
 def _parse(headers: tuple[tuple[str, bytes], ...], value: bytes) -> DeadLetter | None:
     named = dict(headers)
     try:
-        origin = msgspec.json.decode(named[HEADER_ORIGIN], type=Position)
+        origin = msgspec.json.decode(named[HEADER_POSITION], type=Position)
     except (KeyError, msgspec.DecodeError):
         return None
-    rest = tuple(pair for pair in headers if pair[0] not in (HEADER_ORIGIN, HEADER_REASON))
+    rest = tuple(pair for pair in headers if pair[0] not in (HEADER_POSITION, HEADER_REASON, *_OF_THE_COPY))
     return DeadLetter(
         origin=origin,
         reason=named.get(HEADER_REASON, b"").decode(),

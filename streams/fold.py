@@ -131,6 +131,15 @@ class Fold:
                 self._move_frontier()
         return verdict
 
+    def jump(self, log: str, partition: int, start: int, end: int, checksum: int, leader_epoch: int) -> Verdict:
+        """Step over the hole `[start, end)`, which nobody holds, by the same rule."""
+        verdict = judge(self.next_offset(log, partition), start, end)
+        if verdict is Verdict.ACCEPTED:
+            self._points[log, partition] = PartitionPoint(end, checksum, leader_epoch)
+            if not self._pending:
+                self._move_frontier()
+        return verdict
+
     def next_offset(self, log: str, partition: int) -> int:
         """The next offset that is wanted, staged frames included."""
         point = self._points.get((log, partition))

@@ -3,21 +3,25 @@
 The frontier in the state is the only position that counts. Between deciding that a record is next and having folded it
 nothing is awaited, so state and frontier move together; whatever delivers the records may deliver them twice, or out of
 step with its committed offsets, and nothing is lost or counted twice. Anything unexpected leaves the record untaken.
+
+A record of a copied log is judged by the offset that its header names. One that comes too early is dropped there
+instead of stopping everything: the copier goes back to what is missing and brings all that follows once more.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from streams.copies import Span, span_of
 from streams.dead_letter import DeadLetter, header_pairs
 from streams.errors import FrameCorrupt, LogGap
 from streams.fold import Applied, Fold
 from streams.frame import Headers, decode_frame
 from streams.logs import record_checksum
 from streams.position import Position, Verdict, judge
-from streams.truncation import EpochsSeen, LogUnreachableError, Watch
+from streams.truncation import EpochsSeen, LogUnreachableError, Place, Watch
 
 RETRY_SECONDS: Final = 0.1
 """Pause before an unreachable broker is asked for its proof again."""
@@ -30,15 +34,16 @@ class LogRecord:
     log: str
     partition: int
     offset: int
+    """In this region's Kafka. In a copy the header says which offset of the origin it is."""
     appended_ms: int
     """When the broker appended it."""
     value: bytes | None
     headers: Headers
 
     @property
-    def position(self) -> Position:
-        """Where it stands."""
-        return Position(self.log, self.partition, self.offset)
+    def place(self) -> Place:
+        """Its log and partition."""
+        return self.log, self.partition
 
 
 class Observer(Protocol):
@@ -50,8 +55,11 @@ class Observer(Protocol):
     def duplicate(self, record: LogRecord) -> None:
         """The record is below the frontier."""
 
-    def buried(self, record: LogRecord, reason: str) -> None:
-        """The record went to the dead log."""
+    def buried(self, record: LogRecord, position: Position, reason: str) -> None:
+        """The record at `position` of the origin log went to the dead log."""
+
+    def dropped(self, record: LogRecord, reason: str) -> None:
+        """A copy brought a record that cannot be taken now; it will bring it again."""
 
     def unreachable(self, problem: LogUnreachableError) -> None:
         """The broker could not be asked for its proof; it will be asked again."""
@@ -70,6 +78,8 @@ class Intake:
         observer: Observer,
         sleep: Callable[[float], Awaitable[None]],
         monotonic: Callable[[], float],
+        is_copy: Callable[[str], bool] = lambda _: False,
+        read_to: Mapping[Place, int] | None = None,
     ) -> None:
         self._fold = fold
         self._watch = watch
@@ -78,7 +88,12 @@ class Intake:
         self._observer = observer
         self._sleep = sleep
         self._monotonic = monotonic
+        self._is_copy = is_copy
         self._taking = asyncio.Lock()
+        self.read_to: dict[Place, int] = dict(read_to or {})
+        """The next offset of this region's Kafka that is to be delivered, by partition."""
+        self.missing: dict[Place, str] = {}
+        """What copies should have brought before they brought something later."""
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
@@ -95,45 +110,77 @@ class Intake:
             await self._take(record)
 
     async def _take(self, record: LogRecord) -> None:
-        place = (record.log, record.partition)
-        if not self._is_next(record):
+        span = self._span(record)
+        if span is None or not self._is_next(record, span):
+            self._delivered(record)
             return
-        while self._watch.doubt(place, record.offset) is not None:
+        while self._watch.doubt(record.place, record.offset) is not None:
             await self._prove(record)
+        if self._watch.refuses(record.place):
+            self._observer.dropped(record, "the copy shows another record than the one that was taken")
+        else:
+            await self._fold_record(record, span)
+        self._delivered(record)
+
+    async def _fold_record(self, record: LogRecord, span: Span) -> None:
         started = self._monotonic()
         checksum = record_checksum(record.value or b"")
-        leader_epoch = self._seen.epoch_of(place, record.offset) or 0
+        leader_epoch = self._seen.epoch_of(record.place, record.offset) or 0
+        if span.is_hole:
+            self._fold.jump(*record.place, span.start, span.end, checksum, leader_epoch)
+            self._observer.taken(record, Applied(Verdict.ACCEPTED), self._monotonic() - started)
+            return
         try:
             columns = decode_frame(record.value, record.headers)
         except FrameCorrupt as corrupt:
-            await self._bury(
-                DeadLetter(record.position, str(corrupt), record.value or b"", header_pairs(record.headers))
-            )
-            self._fold.skip(record.log, record.partition, record.offset, checksum, leader_epoch)
-            self._observer.buried(record, str(corrupt))
+            position = Position(*record.place, span.start)
+            await self._bury(DeadLetter(position, str(corrupt), record.value or b"", header_pairs(record.headers)))
+            self._fold.skip(*record.place, span.start, checksum, leader_epoch)
+            self._observer.buried(record, position, str(corrupt))
             return
-        applied = self._fold.apply(columns, record.log, record.partition, record.offset, checksum, leader_epoch)
+        applied = self._fold.apply(columns, *record.place, span.start, checksum, leader_epoch)
         if applied.verdict is not Verdict.ACCEPTED:
-            raise LogGap(f"the fold did not take {record.position}: {applied.verdict.value}; this is a bug")
+            raise LogGap(f"the fold did not take {record.place}/{span.start}: {applied.verdict.value}; this is a bug")
         self._observer.taken(record, applied, self._monotonic() - started)
 
-    def _is_next(self, record: LogRecord) -> bool:
-        next_offset = self._fold.state.next_offset(record.log, record.partition)
-        verdict = judge(next_offset, record.offset)
-        if verdict is Verdict.GAP:
-            raise LogGap(
-                f"the next record of {record.log}/{record.partition} is offset {next_offset}, but {record.offset} "
-                f"came: {record.offset - next_offset} records are missing. Nothing was skipped. Restart from a "
-                "snapshot that covers them, or accept the loss with a receipt (docs/operating/truncation.md)."
-            )
+    def _delivered(self, record: LogRecord) -> None:
+        self.read_to[record.place] = record.offset + 1
+
+    def _span(self, record: LogRecord) -> Span | None:
+        """The offsets of the origin that a record stands for; None for one that does not say it right."""
+        if not self._is_copy(record.log):
+            return Span(record.offset, record.offset + 1)
+        try:
+            return span_of(record.offset, record.headers)
+        except ValueError as malformed:
+            self._observer.dropped(record, str(malformed))
+            return None
+
+    def _is_next(self, record: LogRecord, span: Span) -> bool:
+        next_offset = self._fold.state.next_offset(*record.place)
+        verdict = judge(next_offset, span.start, span.end)
         if verdict is Verdict.DUPLICATE:
             self._observer.duplicate(record)
             return False
-        return True
+        if verdict is Verdict.ACCEPTED:
+            self.missing.pop(record.place, None)
+            return True
+        missing = (
+            f"the next record of {record.log}/{record.partition} is offset {next_offset}, but {span.start} came: "
+            f"{span.start - next_offset} records are missing"
+        )
+        if not self._is_copy(record.log):
+            raise LogGap(
+                f"{missing}. Nothing was skipped. Restart from a snapshot that covers them, or accept the loss with a "
+                "receipt (docs/operating/truncation.md)."
+            )
+        self.missing[record.place] = missing
+        self._observer.dropped(record, missing)
+        return False
 
     async def _prove(self, record: LogRecord) -> None:
         try:
-            await self._watch.prove((record.log, record.partition), record.offset)
+            await self._watch.prove(record.place, record.offset)
         except LogUnreachableError as problem:
             self._observer.unreachable(problem)
             await self._sleep(RETRY_SECONDS)

@@ -32,11 +32,14 @@ class Verdict(Enum):
     GAP = "gap"
 
 
-def judge(next_offset: int, offset: int) -> Verdict:
-    """Apply the reader rule to a record at `offset` when `next_offset` is the one that is wanted."""
-    if offset == next_offset:
-        return Verdict.ACCEPTED
-    return Verdict.DUPLICATE if offset < next_offset else Verdict.GAP
+def judge(next_offset: int, offset: int, end: int | None = None) -> Verdict:
+    """Apply the reader rule to a record at `offset` when `next_offset` is the one that is wanted.
+
+    A record that stands for a hole covers all offsets up to `end`.
+    """
+    if offset > next_offset:
+        return Verdict.GAP
+    return Verdict.ACCEPTED if (offset + 1 if end is None else end) > next_offset else Verdict.DUPLICATE
 
 
 class Frontier(Mapping[tuple[str, int], int]):

@@ -8,19 +8,20 @@ bytes is stepped over, after it was handed to the dead log.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from streams.copies import Span, span_of
 from streams.dead_letter import DeadLetter, header_pairs
-from streams.errors import FrameCorrupt, LogGap, LogTruncated
+from streams.errors import FrameCorrupt, LogGap
 from streams.fold import Fold
 from streams.frame import decode_frame
 from streams.logs import consumer_settings, record_checksum
-from streams.position import Frontier, Position, Verdict
-from streams.state import PartitionPoint, State
+from streams.position import Frontier, Position, Verdict, judge
+from streams.readings import REMEDY, Reading, confirm, meet, plan
+from streams.state import State
 from streams.truncation import LogUnreachableError, Place
 
 BATCH_EVENTS: Final = 8_192
@@ -29,18 +30,6 @@ RECORDS_MAX: Final = 1_000
 """Records taken from the client library at once."""
 ANSWER_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.5
-_NOT_THERE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its public name
-_AT_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
-_NOT_YET: Final = (
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-)
-_RETRY_SECONDS: Final = 0.1
-_REMEDY: Final = (
-    "Nothing was skipped. Load a snapshot that covers what is missing, fill the log from a peer that holds it, or "
-    "seal this incarnation and open the next one (docs/operating/truncation.md)."
-)
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -65,21 +54,10 @@ class ReplayResult(msgspec.Struct, frozen=True):
     dead: int
     """Records stepped over."""
     value_bytes: int
-
-
-@dataclass(slots=True)
-class _Reading:
-    """One partition on its way to its target."""
-
-    place: Place
-    next_offset: int
-    target: int
-    to_confirm: PartitionPoint | None
-    """The last record that the state knows, as long as the log has not shown it."""
-
-    @property
-    def done(self) -> bool:
-        return self.next_offset >= self.target and self.to_confirm is None
+    resume: dict[Place, int]
+    """By partition, the next offset of this region's Kafka to read from."""
+    notices: list[str]
+    """What is the matter with copies: they are being copied again, or lack records."""
 
 
 def replay(
@@ -92,9 +70,11 @@ def replay(
     *,
     batch_events: int = BATCH_EVENTS,
     answer_seconds: float = ANSWER_SECONDS,
+    is_copy: Callable[[str], bool] = lambda _: False,
 ) -> ReplayResult:
     """Fold `logs` from the state's frontier up to `until`, by default to where they end now. Blocks.
 
+    A copy is read as far as it goes, also when that is not up to `until`: the frontier in the result says how far.
     Raises LogGap when a record that is wanted is not in the log any more, LogTruncated when the log ends before what
     was read (or before `until`), or shows another record in its place, UnknownFrameVersion, and LogUnreachableError
     when the broker gives no answer for `answer_seconds`. What was folded before stays folded, the frontier with it.
@@ -102,10 +82,10 @@ def replay(
     taking = fold if isinstance(fold, Fold) else Fold(fold)
     consumer = Consumer({**consumer_settings(bootstrap, "meridian-replay"), "enable.partition.eof": True})
     try:
-        readings = _plan(consumer, taking, logs, until, answer_seconds)
+        readings = plan(consumer, taking, logs, until, answer_seconds, is_copy)
         run = _Run(taking, readings, dead_letter, batch_events)
         open_places = [r for r in readings.values() if not r.done]
-        consumer.assign([TopicPartition(*r.place, _first_offset(r)) for r in open_places])
+        consumer.assign([TopicPartition(*r.place, r.first_offset) for r in open_places])
         try:
             _read(consumer, run, on_progress, answer_seconds)
         finally:
@@ -146,7 +126,7 @@ class _Run:
     def __init__(
         self,
         fold: Fold,
-        readings: dict[Place, _Reading],
+        readings: dict[Place, Reading],
         dead_letter: Callable[[DeadLetter], None] | None,
         batch_events: int,
     ) -> None:
@@ -154,7 +134,7 @@ class _Run:
         self._readings = readings
         self._dead_letter = dead_letter
         self._batch_events = batch_events
-        self._records_total = sum(max(0, r.target - r.next_offset) for r in readings.values())
+        self._records_total = sum(r.records_left for r in readings.values())
         self._open = sum(not r.done for r in readings.values())
         self._records = self._dead = self._value_bytes = 0
         self._events = self._item_events = self._duplicates = self._late = 0
@@ -167,20 +147,28 @@ class _Run:
     def take(self, message: Message) -> None:
         """Take one record by the reader rule."""
         reading = self._readings[message.topic() or "", message.partition() or 0]
-        problem = message.error()
-        if problem is not None:
-            _meet(problem, reading, message.offset() or 0)
-            return
         if reading.done:
             return
+        problem = message.error()
+        if problem is not None:
+            meet(problem, reading, message.offset() or 0)
+        else:
+            self._take_record(reading, message)
+        if reading.done:
+            self._open -= 1
+
+    def _take_record(self, reading: Reading, message: Message) -> None:
         offset, value = message.offset() or 0, message.value()
         checksum = record_checksum(value or b"")
         if reading.to_confirm is not None:
-            _confirm(reading, offset, checksum)
-        elif offset < reading.target:
-            self._fold_record(reading, message, offset, value, checksum)
-        if reading.done:
-            self._open -= 1
+            confirm(reading, offset, checksum)
+        else:
+            span = _copied_span(message) if reading.is_copy else Span(offset, offset + 1)
+            if span is None:
+                reading.notice = f"{reading.name}: the record at {offset} does not say where it comes from"
+            elif reading.target is None or span.start < reading.target:
+                self._fold_record(reading, message, span, checksum)
+        reading.at = offset + 1
 
     def flush(self) -> None:
         """Fold what is staged."""
@@ -197,7 +185,8 @@ class _Run:
     def waiting_for(self) -> str:
         """Which record is missing, for a message."""
         reading = next(r for r in self._readings.values() if not r.done)
-        return f"{_name(reading)} was read to offset {reading.next_offset} of {reading.target}. Is the broker up?"
+        target = reading.end if reading.target is None else reading.target
+        return f"{reading.name} was read to offset {reading.next_offset} of {target}. Is the broker up?"
 
     def result(self) -> ReplayResult:
         """What was done."""
@@ -210,115 +199,46 @@ class _Run:
             late=self._late,
             dead=self._dead,
             value_bytes=self._value_bytes,
+            resume={place: reading.at for place, reading in self._readings.items()},
+            notices=[reading.notice for reading in self._readings.values() if reading.notice],
         )
 
-    def _fold_record(
-        self, reading: _Reading, message: Message, offset: int, value: bytes | None, checksum: int
-    ) -> None:
-        place = (*reading.place, offset, checksum, _leader_epoch(message))
-        if offset > reading.next_offset:
-            raise LogGap(
-                f"{_name(reading)}: the next record is offset {reading.next_offset}, but {offset} came: "
-                f"{offset - reading.next_offset} records are missing. {_REMEDY}"
+    def _fold_record(self, reading: Reading, message: Message, span: Span, checksum: int) -> None:
+        verdict = judge(reading.next_offset, span.start, span.end)
+        if verdict is Verdict.DUPLICATE:
+            return
+        if verdict is Verdict.GAP:
+            missing = (
+                f"{reading.name}: the next record is offset {reading.next_offset}, but {span.start} came: "
+                f"{span.start - reading.next_offset} records are missing"
             )
-        try:
-            headers: Any = message.headers()
-            verdict = self._fold.take(decode_frame(value, headers), *place)
-        except FrameCorrupt as corrupt:
-            verdict = self._bury(str(corrupt), message, offset, value, place)
-        if verdict is Verdict.ACCEPTED:
-            reading.next_offset = offset + 1
-            self._records += 1
-            self._value_bytes += len(value or b"")
+            if not reading.is_copy:
+                raise LogGap(f"{missing}. {REMEDY}")
+            reading.notice = missing
+            return
+        value = message.value()
+        self._take_next(reading, message, span, checksum)
+        reading.next_offset = span.end
+        reading.notice = ""
+        self._records += 1
+        self._value_bytes += len(value or b"")
         if self._fold.pending_events >= self._batch_events:
             self.flush()
 
-    def _bury(self, reason: str, message: Message, offset: int, value: bytes | None, place: Any) -> Verdict:
-        if self._dead_letter is not None:
-            origin = Position(place[0], place[1], offset)
-            self._dead_letter(DeadLetter(origin, reason, value or b"", header_pairs(message.headers())))
-        self._dead += 1
-        return self._fold.skip(*place)
-
-
-def _plan(
-    consumer: Consumer, fold: Fold, logs: Sequence[str], until: Frontier | None, answer_seconds: float
-) -> dict[Place, _Reading]:
-    """What to read of every partition, after holding its ends against what the state knows."""
-    readings = {}
-    for log in logs:
-        found = consumer.list_topics(log, timeout=answer_seconds).topics.get(log)
-        if found is None or found.error is not None:
-            raise LogUnreachableError(f"the broker has no log {log}: {found.error if found else 'unknown'}")
-        for partition in sorted(found.partitions):
-            place = (log, partition)
-            low, end = _ends(consumer, place, answer_seconds)
-            target = end if until is None else until[place]
-            readings[place] = _reading(fold, place, low, end, target)
-    return readings
-
-
-def _ends(consumer: Consumer, place: Place, answer_seconds: float) -> tuple[int, int]:
-    """Where a partition starts and ends. A leader that was only just elected may not know of it yet: ask again."""
-    waited_seconds = 0.0
-    while True:
+    def _take_next(self, reading: Reading, message: Message, span: Span, checksum: int) -> None:
+        value, epoch = message.value(), _leader_epoch(message)
+        if span.is_hole:
+            self._fold.jump(*reading.place, span.start, span.end, checksum, epoch)
+            return
+        headers: Any = message.headers()
         try:
-            low, end = consumer.get_watermark_offsets(TopicPartition(*place), timeout=answer_seconds)
-            return int(low), int(end)
-        except KafkaException as error:
-            if waited_seconds >= answer_seconds or error.args[0].code() not in _NOT_YET:
-                raise
-            consumer.poll(_RETRY_SECONDS)
-            waited_seconds += _RETRY_SECONDS
-
-
-def _reading(fold: Fold, place: Place, low: int, end: int, target: int) -> _Reading:
-    point = fold.state.points.get(place)
-    next_offset = fold.next_offset(*place)
-    reading = _Reading(place, next_offset, target, point)
-    if end < max(next_offset, target):
-        known = f"{next_offset} was read" if next_offset >= target else f"{target} was asked for"
-        raise LogTruncated(
-            f"{_name(reading)} ends at offset {end}, but everything below {known}: "
-            f"{max(next_offset, target) - end} records are gone. {_REMEDY}"
-        )
-    if low > next_offset:
-        raise LogGap(
-            f"{_name(reading)} starts at offset {low}, but the next record wanted is {next_offset}: "
-            f"{low - next_offset} records are gone. {_REMEDY}"
-        )
-    if low == next_offset:
-        # The record below the frontier was removed by retention; nothing is left to recognise the log by.
-        reading.to_confirm = None
-    return reading
-
-
-def _first_offset(reading: _Reading) -> int:
-    return reading.next_offset - (reading.to_confirm is not None)
-
-
-def _confirm(reading: _Reading, offset: int, checksum: int) -> None:
-    """The log must show the last record that was taken from it before anything after it is taken."""
-    known = reading.to_confirm
-    if known is None or offset != known.next_offset - 1 or checksum != known.last_checksum:
-        raise LogTruncated(
-            f"{_name(reading)}: the record at offset {reading.next_offset - 1} is not the one that was read there "
-            f"(offset {offset} now has checksum {checksum:016x}): the log was cut and written again. {_REMEDY}"
-        )
-    reading.to_confirm = None
-
-
-def _meet(problem: KafkaError, reading: _Reading, offset: int) -> None:
-    """The end of a partition is no problem, unless records that must be there did not come before it."""
-    if problem.code() in _NOT_THERE:
-        raise LogGap(f"{_name(reading)} does not hold offset {reading.next_offset}: {problem.str()}. {_REMEDY}")
-    if problem.code() != _AT_END:
-        raise LogUnreachableError(f"{_name(reading)} cannot be read: {problem.str()}")
-    if offset >= reading.target and not reading.done:
-        raise LogGap(
-            f"{_name(reading)} ends at offset {offset}, but has no record at {_first_offset(reading)}, which must be "
-            f"taken before {reading.target}. {_REMEDY}"
-        )
+            self._fold.take(decode_frame(value, headers), *reading.place, span.start, checksum, epoch)
+        except FrameCorrupt as corrupt:
+            if self._dead_letter is not None:
+                origin = Position(*reading.place, span.start)
+                self._dead_letter(DeadLetter(origin, str(corrupt), value or b"", header_pairs(headers)))
+            self._dead += 1
+            self._fold.skip(*reading.place, span.start, checksum, epoch)
 
 
 def _leader_epoch(message: Message) -> int:
@@ -326,5 +246,9 @@ def _leader_epoch(message: Message) -> int:
     return -1 if epoch is None else int(epoch)
 
 
-def _name(reading: _Reading) -> str:
-    return f"{reading.place[0]}/{reading.place[1]}"
+def _copied_span(message: Message) -> Span | None:
+    headers: Any = message.headers()
+    try:
+        return span_of(message.offset() or 0, headers)
+    except ValueError:
+        return None

@@ -12,6 +12,10 @@ resumes by offset alone then skips what was replaced, without an error. So three
 
 aiokafka knows no leader epochs (its fetches cannot be fenced), so they are read from the headers of the batches that
 it fetched. The alternative, a pause after each reconnect, only makes the skip less likely.
+
+A **copy** is another matter. Its records say themselves which ones they are, so nothing can take another's offset, and
+whoever copies refills what was lost. A copy that is too short is a notice; only one that shows *another* record under
+the same origin offset is refused, alone, while all other logs go on.
 """
 
 import asyncio
@@ -21,11 +25,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
-
 from streams.errors import LogTruncated, StreamError
-from streams.logs import consumer_settings, record_checksum
 
 Place = tuple[str, int]
 """(log, partition)."""
@@ -35,8 +35,6 @@ _BATCH_HEADER: Final = struct.Struct(">qiib")
 _BATCH_MAGIC: Final = 2
 _BATCH_PREFIX_BYTES: Final = 12
 _EPOCHS_KEPT_MAX: Final = 64
-_NOT_THERE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its public name
-_EPOCH_PASSED: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
 
 
 class EpochUnknownError(StreamError):
@@ -68,10 +66,10 @@ class LogProbe(Protocol):
     """What is asked of the broker. Both block, and raise LogUnreachableError without an answer."""
 
     def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
-        """The end of each partition."""
+        """The end of each partition that the broker knows."""
 
     def checksum_at(self, place: Place, offset: int) -> int | None:
-        """Checksum of the record at `offset`, None when the log does not hold one."""
+        """Checksum of the record that has (or had) `offset` in the origin log, None when the log does not hold it."""
 
 
 def batch_epochs(fetched: bytes) -> Iterator[tuple[int, int]]:
@@ -166,10 +164,13 @@ class Watch:
         *,
         sleep: Callable[[float], Awaitable[None]],
         places: Sequence[Place] = (),
+        is_copy: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._probe = probe
         self._sleep = sleep
-        self._places = places
+        self.places = tuple(places)
+        """What is looked at even where nothing was taken from it yet."""
+        self._is_copy = is_copy
         self._seen = seen
         self._marks = marks
         self._on_cut = on_cut
@@ -180,6 +181,10 @@ class Watch:
         self.cut: LogTruncated | None = None
         self.proofs = 0
         """How often the log was made to show its records."""
+        self.refilling: dict[Place, str] = {}
+        """Copies that do not hold what was taken from them: whoever copies will bring it again."""
+        self.refused: dict[Place, str] = {}
+        """Copies that show another record than the one that was taken: nothing is taken from them."""
 
     def doubt(self, place: Place, offset: int) -> str | None:
         """Why the record at `offset` may not be taken before `prove`; None when it may."""
@@ -196,6 +201,10 @@ class Watch:
         if epoch != self._confirmed.get(place, mark.leader_epoch):
             return f"the leader epoch is {epoch}, the last record was taken under another"
         return None
+
+    def refuses(self, place: Place) -> bool:
+        """Whether nothing may be taken from this partition, while others go on."""
+        return place in self.refused
 
     async def prove(self, place: Place, offset: int) -> None:
         """Make the log show the last records that were taken from it. Raises as `look` does, and EpochUnknownError."""
@@ -231,7 +240,7 @@ class Watch:
         marks = {place: mark for place, mark in marks.items() if mark.next_offset > 0}
         if self.cut is not None:
             raise self.cut
-        if not marks and not self._places:
+        if not marks and not self.places:
             return
         for _ in range(LOOKS_BEFORE_ALARM):
             blocker, final = await self._compare(marks, must_show)
@@ -248,10 +257,15 @@ class Watch:
         must_show: Callable[[Place, Mark, LogEnd], bool],
     ) -> tuple[str | None, bool]:
         """What speaks against the log, and whether that can still change: another record in its place cannot."""
-        ends = await asyncio.to_thread(self._probe.ends, {*marks, *self._places})
+        ends = await asyncio.to_thread(self._probe.ends, {*marks, *self.places})
         self.ends.update(ends)
         for place, mark in marks.items():
-            end = ends[place]
+            end = ends.get(place)
+            if self._is_copy(place[0]):
+                await self._compare_copy(place, mark, end, must_show)
+                continue
+            if end is None:
+                raise LogUnreachableError(f"the broker does not know {place[0]}/{place[1]}")
             blocker = cut_blocker(place, mark, end)
             if blocker is not None:
                 return blocker, False
@@ -264,53 +278,32 @@ class Watch:
             self._confirmed[place] = max(end.leader_epoch, self._epoch(place, mark))
         return None, False
 
+    async def _compare_copy(
+        self,
+        place: Place,
+        mark: Mark,
+        end: LogEnd | None,
+        must_show: Callable[[Place, Mark, LogEnd], bool],
+    ) -> None:
+        if end is None or end.next_offset == 0:
+            self.refilling[place] = f"{place[0]}/{place[1]} is empty; {mark.next_offset} records were read from it"
+            return
+        if place not in self.refilling and end.next_offset >= mark.next_offset and not must_show(place, mark, end):
+            return
+        self.proofs += 1
+        shown = await asyncio.to_thread(self._probe.checksum_at, place, mark.next_offset - 1)
+        self.refilling.pop(place, None)
+        self.refused.pop(place, None)
+        if shown is None:
+            self.refilling[place] = (
+                f"{place[0]}/{place[1]} holds {end.next_offset} records, everything below {mark.next_offset} was read "
+                "from it: it is being copied again"
+            )
+        elif shown != mark.checksum:
+            self.refused[place] = replaced_blocker(place, mark, shown) or ""
+        self._confirmed[place] = max(end.leader_epoch, self._epoch(place, mark))
+
     def _alarm(self, blocker: str) -> None:
         self.cut = LogTruncated(f"{blocker}. {REMEDY}")
         self._on_cut(self.cut)
         raise self.cut
-
-
-class BrokerProbe:
-    """A `LogProbe` that asks a real broker. `timeout_seconds` bounds each question."""
-
-    def __init__(self, bootstrap: str, group: str, timeout_seconds: float) -> None:
-        self._settings = {**consumer_settings(bootstrap, group), "log_level": 2}
-        self._timeout_seconds = timeout_seconds
-        self._admin_settings: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": bootstrap,
-            "reconnect.backoff.max.ms": 500,
-            "log_level": 2,
-        }
-        self._admin = AdminClient(self._admin_settings)
-
-    def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
-        """The end of each partition."""
-        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
-        try:
-            answers = self._admin.list_offsets(asked, request_timeout=self._timeout_seconds)
-            found = {(tp.topic, tp.partition): answer.result() for tp, answer in answers.items()}
-        except KafkaException as error:
-            if error.args[0].code() in _EPOCH_PASSED:
-                # The client keeps asking under the leader epoch that it saw first, and never asks for a newer one.
-                self._admin = AdminClient(self._admin_settings)
-            raise LogUnreachableError(f"the broker does not say where its logs end: {error}") from error
-        return {place: LogEnd(int(end.offset), int(end.leader_epoch)) for place, end in found.items()}
-
-    def checksum_at(self, place: Place, offset: int) -> int | None:
-        """Checksum of the record at `offset`, None when the log does not hold one."""
-        consumer = Consumer(self._settings)
-        try:
-            consumer.assign([TopicPartition(*place, offset)])
-            message = consumer.poll(self._timeout_seconds)
-        except KafkaException as error:
-            raise LogUnreachableError(f"{place[0]}/{place[1]} does not show its offset {offset}: {error}") from error
-        finally:
-            consumer.close()
-        if message is None:
-            raise LogUnreachableError(f"{place[0]}/{place[1]} did not show its offset {offset} in time")
-        problem = message.error()
-        if problem is None:
-            return record_checksum(message.value() or b"") if message.offset() == offset else None
-        if problem.code() in _NOT_THERE:
-            return None
-        raise LogUnreachableError(f"{place[0]}/{place[1]} does not show its offset {offset}: {problem}")

@@ -25,6 +25,7 @@ from services.processor.gate import Gate
 from services.processor.identity import Identity
 from services.processor.ladder import Ladder
 from services.processor.live import Live, marks_of
+from services.processor.logs import Logs
 from services.processor.metrics import Figures, ProcessorMetrics
 from services.processor.restore import Restored
 from services.processor.settings import ProcessorSettings
@@ -33,13 +34,14 @@ from services.processor.stall import DeliveryStalledError, StallDetector
 from streams.agents import add_events_agent
 from streams.app import DeliveringApp, FaustSettings, make_app
 from streams.asks import Ranking, encode_ranking
+from streams.broker_probe import BrokerProbe
 from streams.dead_letter import bury
 from streams.delivery import Delivery, DeliveryError
 from streams.errors import LogTruncated
 from streams.intake import Intake
 from streams.logs import events_log, rankings_log
 from streams.state import State
-from streams.truncation import BrokerProbe, EpochsSeen, LogUnreachableError, Place, Watch
+from streams.truncation import EpochsSeen, LogUnreachableError, Place, Watch
 
 log = get_logger(__name__)
 
@@ -65,15 +67,16 @@ class Assembly:
     failure: asyncio.Future[BaseException]
     settings: ProcessorSettings
     clock: Clock
-    places: list[Place]
+    intake: Intake
+    logs: Logs
 
     def next_offsets(self) -> dict[Place, int]:
-        """Where the group starts."""
-        return {place: self.live.state.next_offset(*place) for place in self.places}
+        """What is read next of each partition, as offsets of this region's Kafka; where the group starts."""
+        return {place: self.intake.read_to.get(place, 0) for place in self.logs.places}
 
     def figures(self) -> Figures:
         """What the process looks like now."""
-        return self.live.figures(self.group, self.snapshots.age_seconds, lambda: self.gate.is_open)
+        return self.live.figures(self.group, self.next_offsets(), self.snapshots.age_seconds, lambda: self.gate.is_open)
 
     def faust_blocker(self) -> str | None:
         """Why no records come; None once the broker has answered a fetch."""
@@ -93,6 +96,12 @@ class Assembly:
             return f"the worker is not asked (breaker {state}); counters answer"
         problem = self.live.answerer.model_problem
         return None if problem is None else f"the newest answer did not come from the model: {problem}"
+
+    def copies_notice(self) -> str | None:
+        """What is the matter with the copies of other logs; none of it keeps the region from working."""
+        watch = self.watch
+        found = [*watch.refused.values(), *self.intake.missing.values(), *watch.refilling.values()]
+        return "; ".join(found) if found else None
 
     async def watch_log(self) -> None:
         """Look at the log's ends every so often, for ever. Raises LogTruncated, DeliveryStalledError."""
@@ -156,8 +165,8 @@ def assemble(
     seen = EpochsSeen(settings.silence_ms / 1000)
     failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     delivery = _delivery(region, settings, lambda error: _settle(failure, error))
-    places = [(events_log(identity.incarnation), p) for p in range(region.partitions)]
-    watch = _watch(group, places, state, seen, region, settings, clock)
+    logs = restored.logs
+    watch = _watch(group, logs, state, seen, region, settings, clock)
     gate = Gate(EPOCH_OPEN)
     items = Catalogue(state.catalogue)
     featurizer = ModelFeaturizer(items, restored.index.read, settings.candidates_max)
@@ -183,6 +192,7 @@ def assemble(
         clock=clock,
         key_fingerprint=identity.key_fingerprint,
         asks_frame_max=settings.asks_frame_max,
+        own_log=events_log(identity.incarnation),
     )
     intake = Intake(
         fold=restored.fold,
@@ -192,9 +202,11 @@ def assemble(
         observer=live,
         sleep=clock.sleep,
         monotonic=clock.monotonic,
+        is_copy=logs.is_copy,
+        read_to=restored.read_to,
     )
     app = make_app(_faust(region, group, settings), seen, clock.monotonic)
-    add_events_agent(app, [identity.incarnation], intake, lambda error: _settle(failure, error))
+    add_events_agent(app, list(logs.incarnations), intake, lambda error: _settle(failure, error))
     return Assembly(
         group=group,
         app=app,
@@ -210,7 +222,8 @@ def assemble(
         failure=failure,
         settings=settings,
         clock=clock,
-        places=places,
+        intake=intake,
+        logs=logs,
     )
 
 
@@ -231,7 +244,7 @@ def _delivery(
 
 def _watch(
     group: str,
-    places: list[Place],
+    logs: Logs,
     state: State,
     seen: EpochsSeen,
     region: RegionSettings,
@@ -243,7 +256,15 @@ def _watch(
         leave_mark(region.snapshot_dir, str(cut), clock.unix_ms())
 
     probe = BrokerProbe(region.bootstrap, f"{group}.probe", settings.broker_timeout_seconds)
-    return Watch(probe, seen, lambda: marks_of(state), on_cut, sleep=clock.sleep, places=places)
+    return Watch(
+        probe,
+        seen,
+        lambda: marks_of(state),
+        on_cut,
+        sleep=clock.sleep,
+        places=logs.places,
+        is_copy=logs.is_copy,
+    )
 
 
 def _snapshots(

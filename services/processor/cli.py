@@ -15,15 +15,16 @@ from services.common.region_settings import RegionSettings
 from services.common.settings import SettingsError, load
 from services.coordination import FileStore
 from services.processor.identity import read_identity
+from services.processor.logs import find_logs
 from services.processor.settings import ProcessorSettings
 from streams.digest import digest as digest_of
 from streams.errors import LogGap, LogTruncated, StreamError, UnknownFrameVersion
 from streams.fold import Fold
-from streams.logs import events_log
 from streams.position import Frontier
 from streams.replay import replay
 from streams.snapshot import load as load_snapshot
 from streams.state import State
+from streams.truncation import LogUnreachableError
 
 
 class DigestReport(msgspec.Struct, frozen=True):
@@ -96,7 +97,10 @@ def _compute(
         _warn("the newest snapshot lies beyond that frontier: replaying from zero")
         state = None
     fold = Fold(state if state is not None else State(settings.parameters))
-    replay(region.bootstrap, fold, [events_log(identity.incarnation)], until, None, None)
+    logs = find_logs(region, identity.incarnation, settings.broker_timeout_seconds)
+    replay(region.bootstrap, fold, logs.events, until, None, None, is_copy=logs.is_copy)
+    if until is not None and not fold.state.frontier.covers_all(until):
+        raise LogUnreachableError("the copies in this region do not reach that frontier yet: ask again")
     found = digest_of(fold.state)
     return DigestReport(
         digest=found.hex(),

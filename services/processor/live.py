@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -17,6 +17,7 @@ from streams.errors import DECODE_ERRORS
 from streams.fold import Applied
 from streams.frame import HEADER_ASKS, HEADER_KEY, header
 from streams.intake import LogRecord
+from streams.position import Position
 from streams.state import State
 from streams.truncation import LogUnreachableError, Mark, Place, Watch
 
@@ -45,6 +46,7 @@ class Live:
         clock: Clock,
         key_fingerprint: str,
         asks_frame_max: int,
+        own_log: str,
     ) -> None:
         self.state = state
         self.watch = watch
@@ -54,19 +56,23 @@ class Live:
         self._clock = clock
         self._key_fingerprint = key_fingerprint.encode()
         self._asks_frame_max = asks_frame_max
-        self._newest_appended_ms = 0
+        self._own_log = own_log
+        self._dropping: set[Place] = set()
+        self._newest_appended_ms: dict[str, int] = {}
 
     def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:
         """See Observer."""
         self._metrics.fold_seconds.observe(seconds)
         self._metrics.frame_events.observe(applied.events + applied.item_events)
-        self._newest_appended_ms = max(self._newest_appended_ms, record.appended_ms)
+        newest = self._newest_appended_ms
+        newest[record.log] = max(newest.get(record.log, 0), record.appended_ms)
         if applied.changed_items:
             self._catalogue.changed(applied.changed_items)
         key = header(record.headers, HEADER_KEY)
         if key is not None and key != self._key_fingerprint:
             self._metrics.foreign_key.inc()
-        asks = header(record.headers, HEADER_ASKS)
+        # Who asked through another region waits for that region's answer, if anybody still waits at all.
+        asks = header(record.headers, HEADER_ASKS) if record.log == self._own_log else None
         if asks is not None:
             self._metrics.stage("log", max(0, self._clock.unix_ms() - record.appended_ms) / 1000)
             self._submit(asks, record.appended_ms)
@@ -76,10 +82,17 @@ class Live:
         """See Observer."""
         self._metrics.redelivered.inc()
 
-    def buried(self, record: LogRecord, reason: str) -> None:
+    def buried(self, record: LogRecord, position: Position, reason: str) -> None:  # noqa: ARG002 - the contract
         """See Observer."""
-        log.warning("a record went to the dead log", position=str(record.position), reason=reason)
+        log.warning("a record went to the dead log", position=str(position), reason=reason)
         self.answerer.advanced()
+
+    def dropped(self, record: LogRecord, reason: str) -> None:
+        """See Observer."""
+        self._metrics.dropped.inc()
+        if record.place not in self._dropping:
+            self._dropping.add(record.place)
+            log.warning("a record of a copy was dropped", log=record.log, partition=record.partition, reason=reason)
 
     def unreachable(self, problem: LogUnreachableError) -> None:
         """See Observer."""
@@ -98,18 +111,21 @@ class Live:
         for ask in asks[self._asks_frame_max :]:
             self._metrics.ask_ended(ask.kind, "overflow", "none")
 
-    def figures(self, group: str, snapshot_age_seconds: float, gate_open: Callable[[], bool]) -> Figures:
-        """What the process looks like now."""
+    def figures(
+        self,
+        group: str,
+        read_to: Mapping[Place, int],
+        snapshot_age_seconds: float,
+        gate_open: Callable[[], bool],
+    ) -> Figures:
+        """What the process looks like now; `read_to` are the next offsets of this region's Kafka."""
         state = self.state
-        next_offsets = {place: point.next_offset for place, point in state.points.items()}
         ends = {place: end.next_offset for place, end in self.watch.ends.items()}
-        behind = any(end > next_offsets.get(place, 0) for place, end in ends.items())
-        age_ms = self._clock.unix_ms() - self._newest_appended_ms
         return Figures(
             tally=state.tally,
-            next_offsets=next_offsets,
+            next_offsets=read_to,
             ends=ends,
-            lag_seconds=age_ms / 1000 if behind and self._newest_appended_ms else 0.0,
+            lag_seconds=self._lags(read_to, ends),
             snapshot_age_seconds=snapshot_age_seconds,
             scoring=self.answerer.scoring,
             waiting=self.answerer.waiting,
@@ -121,6 +137,15 @@ class Live:
             digest=digest(state).hex(),
             group=group,
         )
+
+    def _lags(self, read_to: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[str, float]:
+        """By log, the age of the newest record that was taken while others wait; 0 for one that is read to its end."""
+        behind = {place[0] for place, end in ends.items() if end > read_to.get(place, 0)}
+        now_ms, newest = self._clock.unix_ms(), self._newest_appended_ms
+        return {
+            log_name: max(0, now_ms - newest[log_name]) / 1000 if log_name in behind and log_name in newest else 0.0
+            for log_name in sorted({place[0] for place in read_to})
+        }
 
 
 class StateReport(msgspec.Struct, frozen=True):

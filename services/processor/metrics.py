@@ -28,7 +28,8 @@ class Figures:
     next_offsets: Mapping[Place, int]
     ends: Mapping[Place, int]
     """Where each partition's log ended when it was last looked at."""
-    lag_seconds: float
+    lag_seconds: Mapping[str, float]
+    """By log."""
     snapshot_age_seconds: float
     scoring: int
     waiting: int
@@ -59,6 +60,11 @@ class ProcessorMetrics:
         )
         self.redelivered = Counter(
             "meridian_records_redelivered_total", "Records below the frontier, dropped.", registry=registry
+        )
+        self.dropped = Counter(
+            "meridian_copies_dropped_total",
+            "Records of copies that could not be taken when they came.",
+            registry=registry,
         )
         self.foreign_key = Counter(
             "meridian_frames_foreign_key_total", "Frames written under another pseudonym key.", registry=registry
@@ -162,6 +168,9 @@ def _lag(found: Figures) -> Iterable[Metric]:
         lag.add_metric(values, max(0, found.ends.get((topic, partition), next_offset) - next_offset))
     yield lag
     yield current
-    yield GaugeMetricFamily(
-        "meridian_stream_lag_seconds", "Age of the newest folded record while others wait.", value=found.lag_seconds
+    age = GaugeMetricFamily(
+        "meridian_stream_lag_seconds", "Age of the newest folded record while others wait.", labels=["log"]
     )
+    for log_name, seconds in sorted(found.lag_seconds.items()):
+        age.add_metric([log_name], seconds)
+    yield age

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
+from services.processor.logs import Logs, find_logs
 from services.processor.settings import ProcessorSettings
 from streams.dead_letter import ReplayUndertaker
 from streams.errors import LogTruncated
 from streams.fold import Fold
 from streams.index import ReadIndex
-from streams.logs import events_log
 from streams.position import Frontier
 from streams.replay import Progress, replay
 from streams.snapshot import load
 from streams.state import State
-from streams.truncation import LOOK_AGAIN_SECONDS, LOOKS_BEFORE_ALARM, LogUnreachableError
+from streams.truncation import LOOK_AGAIN_SECONDS, LOOKS_BEFORE_ALARM, LogUnreachableError, Place
 
 log = get_logger(__name__)
 
@@ -37,6 +37,9 @@ class Restored:
     index: ReadIndex
     on_disk: Frontier
     """What the newest snapshot covers."""
+    logs: Logs
+    read_to: dict[Place, int]
+    """By partition, the next offset of this region's Kafka to read."""
 
 
 class _StoppedError(Exception):
@@ -68,15 +71,17 @@ async def restore(
     while not stopped():
         progress("reading where the logs end")
         try:
-            await asyncio.to_thread(
+            logs = await asyncio.to_thread(find_logs, region, incarnation, settings.broker_timeout_seconds)
+            replayed = await asyncio.to_thread(
                 replay,
                 region.bootstrap,
                 fold,
-                [events_log(incarnation)],
+                logs.events,
                 None,
                 reports.replayed,
                 undertaker.bury,
                 answer_seconds=settings.broker_timeout_seconds,
+                is_copy=logs.is_copy,
             )
             break
         except LogUnreachableError as problem:
@@ -95,7 +100,9 @@ async def restore(
             break
     if stopped():
         return None
-    replayed = clock.monotonic()
+    for notice in replayed.notices:
+        log.warning("a copy is not whole", reason=notice)
+    replayed_at = clock.monotonic()
     progress("building the read index")
     fold.index = index = await asyncio.to_thread(ReadIndex, state)
     log.info(
@@ -103,10 +110,10 @@ async def restore(
         events=state.tally.events,
         replayed_events=state.tally.events - known,
         snapshot_seconds=round(loaded - started, 3),
-        replay_seconds=round(replayed - loaded, 3),
-        index_seconds=round(clock.monotonic() - replayed, 3),
+        replay_seconds=round(replayed_at - loaded, 3),
+        index_seconds=round(clock.monotonic() - replayed_at, 3),
     )
-    return Restored(state, fold, index, on_disk)
+    return Restored(state, fold, index, on_disk, logs, replayed.resume)
 
 
 class _Reports:

@@ -130,6 +130,7 @@ class ProcessorProcess:
         health.add("broker", assembly.broker_blocker)
         health.add("log", assembly.log_blocker)
         health.add_notice("inference", assembly.inference_notice)
+        health.add_notice("copies", assembly.copies_notice)
 
     async def _work(self, assembly: Assembly, region: str, incarnation: str, stop: asyncio.Event) -> None:
         """Run until told to stop, or until something fails; a failure is raised."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infra.runtime.kafka import KafkaBroker
-from streams.truncation import BrokerProbe, LogUnreachableError
+from streams.broker_probe import BrokerProbe
+from streams.truncation import LogUnreachableError
 from tests.support.frames import FrameWriter, event_rows, make_topics
 from tests.support.poll import wait_until
 

@@ -9,14 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from services.common.clock import SystemClock
 from streams.agents import add_events_agent
 from streams.app import FaustSettings, make_app, set_group_offsets
+from streams.broker_probe import BrokerProbe
 from streams.dead_letter import DeadLetter, bury
 from streams.delivery import Delivery
 from streams.errors import LogTruncated
 from streams.fold import Applied, Fold
 from streams.intake import Intake, LogRecord
 from streams.logs import events_log
+from streams.position import Position
 from streams.state import Parameters, State
-from streams.truncation import BrokerProbe, EpochsSeen, LogUnreachableError, Mark, Place, Watch
+from streams.truncation import EpochsSeen, LogUnreachableError, Mark, Place, Watch
 
 PARAMETERS = Parameters(clock_events=10)
 
@@ -30,6 +32,7 @@ class StreamReader:
         self.taken_records: list[LogRecord] = []
         self.redelivered = 0
         self.dead: list[tuple[LogRecord, str]] = []
+        self.dropped_records: list[tuple[LogRecord, str]] = []
         self.unreachable_count = 0
         self.cuts: list[LogTruncated] = []
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -41,8 +44,11 @@ class StreamReader:
     def duplicate(self, record: LogRecord) -> None:
         self.redelivered += 1
 
-    def buried(self, record: LogRecord, reason: str) -> None:
+    def buried(self, record: LogRecord, position: Position, reason: str) -> None:
         self.dead.append((record, reason))
+
+    def dropped(self, record: LogRecord, reason: str) -> None:
+        self.dropped_records.append((record, reason))
 
     def unreachable(self, problem: LogUnreachableError) -> None:
         self.unreachable_count += 1

@@ -1,7 +1,7 @@
 """Dead letters carry the reason and the origin, and fit into a record."""
 
 from streams.dead_letter import (
-    HEADER_ORIGIN,
+    HEADER_POSITION,
     HEADER_REASON,
     REASON_BYTES_MAX,
     VALUE_BYTES_MAX,
@@ -36,13 +36,13 @@ def test_a_letter_fits_into_a_record_whatever_it_holds() -> None:
     assert "huge" not in headers
     assert headers[HEADER_REASON].startswith(b"x" * REASON_BYTES_MAX)
     assert b"the first" in headers[HEADER_REASON]
-    assert HEADER_ORIGIN in headers
+    assert HEADER_POSITION in headers
 
 
 def test_what_is_no_letter_is_passed_over() -> None:
     """Another program may write to the log."""
     assert _parse((("other", b"1"),), b"") is None
-    assert _parse(((HEADER_ORIGIN, b"{not json"),), b"") is None
+    assert _parse(((HEADER_POSITION, b"{not json"),), b"") is None
 
 
 async def test_burying_writes_to_the_incarnations_dead_log_and_waits() -> None:

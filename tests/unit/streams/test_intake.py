@@ -6,17 +6,20 @@ import asyncio
 
 import pytest
 
+from streams.copies import HEADER_ORIGIN, Origin, hole_headers, origin_header
 from streams.dead_letter import DeadLetter
 from streams.delivery import DeliveryError
 from streams.errors import LogGap, UnknownFrameVersion
 from streams.fold import Applied, Fold
 from streams.frame import encode_frame, frame_headers
 from streams.intake import Intake, LogRecord
+from streams.position import Position
 from streams.state import State
 from streams.truncation import EpochsSeen, LogUnreachableError, Place
 from tests.support.frames import KEY_FINGERPRINT, event_rows
 
 LOG = "east-1.events"
+COPY = "west-1.events"
 
 
 class FakeWatch:
@@ -26,9 +29,13 @@ class FakeWatch:
         self.doubts = 0
         self.unreachable = 0
         self.proofs = 0
+        self.refused: set[Place] = set()
 
     def doubt(self, place: Place, offset: int) -> str | None:
         return "not sure" if self.doubts else None
+
+    def refuses(self, place: Place) -> bool:
+        return place in self.refused
 
     async def prove(self, place: Place, offset: int) -> None:
         self.proofs += 1
@@ -55,12 +62,15 @@ class World:
             observer=self,
             sleep=self.sleep,
             monotonic=lambda: 0.0,
+            is_copy=lambda log: log == COPY,
         )
 
     async def bury(self, letter: DeadLetter) -> None:
         if self.bury_error is not None:
             raise self.bury_error
-        assert self.next_offset == letter.origin.offset, "the frontier moved before the letter was written"
+        assert self.state.next_offset(letter.origin.log, 0) == letter.origin.offset, (
+            "the frontier moved before the letter was written"
+        )
         self.letters.append(letter)
 
     async def sleep(self, seconds: float) -> None:
@@ -72,8 +82,11 @@ class World:
     def duplicate(self, record: LogRecord) -> None:
         self.seen.append(("duplicate", record.offset))
 
-    def buried(self, record: LogRecord, reason: str) -> None:
-        self.seen.append(("buried", record.offset))
+    def buried(self, record: LogRecord, position: Position, reason: str) -> None:
+        self.seen.append(("buried", position.offset))
+
+    def dropped(self, record: LogRecord, reason: str) -> None:
+        self.seen.append(("dropped", record.offset))
 
     def unreachable(self, problem: LogUnreachableError) -> None:
         self.seen.append(("unreachable", -1))
@@ -157,3 +170,80 @@ async def test_nothing_is_taken_while_somebody_reads_the_whole_state() -> None:
         assert world.seen == []
     await waiting
     assert world.seen == [("taken", 0)]
+
+
+def copied(
+    offset: int, origin: int, hole_to: int | None = None, header_bytes: bytes | None = None, value: bytes | None = None
+) -> LogRecord:
+    """A record of a copy at `offset`, which stands at `origin` in the log that it was copied from."""
+    if hole_to is not None:
+        return LogRecord(COPY, 0, offset, 1_000, None, hole_headers(origin, hole_to))
+    if value is None:
+        value = encode_frame(event_rows(5, seed=origin))
+    headers = [*frame_headers(5, KEY_FINGERPRINT), origin_header(Origin(origin, 3))]
+    if header_bytes is not None:
+        headers[-1] = (HEADER_ORIGIN, header_bytes)
+    return LogRecord(COPY, 0, offset, 1_000, value, headers)
+
+
+async def test_a_copied_record_is_judged_by_the_offset_that_its_header_names() -> None:
+    """A second copier wrote some records twice: its own offsets run ahead, nothing is taken twice."""
+    world = World()
+    for offset, origin in enumerate([0, 1, 0, 1, 2]):
+        await world.intake.take(copied(offset, origin))
+    assert world.seen == [("taken", 0), ("taken", 1), ("duplicate", 2), ("duplicate", 3), ("taken", 4)]
+    assert (world.state.next_offset(COPY, 0), world.state.tally.events) == (3, 15)
+    assert world.intake.read_to == {(COPY, 0): 5}
+
+
+async def test_a_copy_that_lacks_a_record_stops_nobody() -> None:
+    """What came too early is dropped, and taken when the copier brings it again after what was missing."""
+    world = World()
+    await world.intake.take(copied(0, 0))
+    await world.intake.take(copied(1, 2))
+    assert "1 records are missing" in world.intake.missing[COPY, 0]
+    await world.intake.take(record(0))
+    for offset, origin in enumerate([1, 2], start=2):
+        await world.intake.take(copied(offset, origin))
+    assert world.seen == [("taken", 0), ("dropped", 1), ("taken", 0), ("taken", 2), ("taken", 3)]
+    assert world.intake.missing == {}
+    assert world.state.next_offset(COPY, 0) == 3
+
+
+async def test_a_hole_is_stepped_over_and_counts_nothing() -> None:
+    """The point jumps behind it; a record from inside the hole is known."""
+    world = World()
+    await world.intake.take(copied(0, 0))
+    await world.intake.take(copied(1, 1, hole_to=40))
+    await world.intake.take(copied(2, 39))
+    await world.intake.take(copied(3, 40))
+    assert world.seen == [("taken", 0), ("taken", 1), ("duplicate", 2), ("taken", 3)]
+    assert world.state.next_offset(COPY, 0) == 41
+    assert (world.state.tally.frames, world.state.tally.dead_frames) == (2, 0)
+
+
+async def test_a_copy_whose_header_cannot_be_read_is_dropped() -> None:
+    """What it is cannot be told, so it is nothing."""
+    world = World()
+    await world.intake.take(copied(0, 0, header_bytes=b"short"))
+    assert (world.seen, world.state.next_offset(COPY, 0)) == ([("dropped", 0)], 0)
+
+
+async def test_nothing_is_taken_from_a_copy_that_shows_another_record() -> None:
+    """The other logs go on."""
+    world = World()
+    world.watch.refused.add((COPY, 0))
+    await world.intake.take(copied(0, 0))
+    await world.intake.take(record(0))
+    assert world.seen == [("dropped", 0), ("taken", 0)]
+
+
+async def test_a_corrupt_copy_is_buried_under_the_position_in_its_origin() -> None:
+    """Every region buries the same record; the grave does not look like a copy itself."""
+    world = World()
+    await world.intake.take(copied(0, 0))
+    await world.intake.take(copied(5, 1, value=b"rubbish"))
+    (letter,) = world.letters
+    assert letter.origin == Position(COPY, 0, 1)
+    assert HEADER_ORIGIN not in dict(letter.to_headers())
+    assert world.state.next_offset(COPY, 0) == 2

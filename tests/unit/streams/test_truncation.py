@@ -218,3 +218,38 @@ async def test_ends_are_known_of_partitions_that_nothing_was_taken_from_yet() ->
     watch = Watch(broker, reader.seen, dict, reader.cuts.append, sleep=reader.sleep, places=[other])
     await watch.look()
     assert watch.ends[other].next_offset == 2
+
+
+async def test_a_copy_that_is_too_short_is_a_notice_until_it_is_refilled() -> None:
+    """Whoever copies brings it again; the own log, and the reader, go on."""
+    broker = Broker([1, 2, 3, 4])
+    reader = Reader(broker, taken=4)
+    watch = Watch(
+        broker, reader.seen, lambda: {LOG: reader.mark}, reader.cuts.append, sleep=reader.sleep, is_copy=is_any
+    )
+    for held in ([], [1, 2]):
+        broker.checksums = held
+        await watch.look()
+        assert list(watch.refilling) == [LOG]
+    broker.checksums = [1, 2, 3, 4, 5]
+    await watch.look()
+    assert (watch.refilling, watch.cut, reader.cuts, reader.slept_seconds) == ({}, None, [], 0)
+
+
+async def test_a_copy_that_shows_another_record_is_refused_alone() -> None:
+    """Its leader changed and the record at the mark is another one."""
+    broker = Broker([1, 2, 3, 4])
+    reader = Reader(broker, taken=4)
+    watch = Watch(
+        broker, reader.seen, lambda: {LOG: reader.mark}, reader.cuts.append, sleep=reader.sleep, is_copy=is_any
+    )
+    broker.checksums, broker.leader_epoch = [1, 2, 3, 9], 1
+    await watch.look()
+    assert watch.refuses(LOG)
+    assert not watch.refuses(("west-1.events", 0))
+    assert (watch.cut, reader.cuts) == (None, [])
+
+
+def is_any(_: str) -> bool:
+    """Every log is a copy."""
+    return True
