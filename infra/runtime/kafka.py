@@ -26,6 +26,7 @@ from pathlib import Path
 from infra.runtime.launch import launch_command
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
+LOOPBACK = "127.0.0.1"
 STARTED_LINE = "Kafka Server started"
 STOP_TIMEOUT_SECONDS = 15.0
 READY_TIMEOUT_SECONDS = 60.0
@@ -121,7 +122,7 @@ def free_ports(count: int) -> list[int]:
     raise KafkaRuntimeError(f"no {count} free ports on the loopback interface between 20000 and 32000")
 
 
-def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+def port_is_free(port: int, host: str = LOOPBACK) -> bool:
     """Say whether a server could bind `port` now (a finished connection's TIME_WAIT does not count)."""
     with contextlib.closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,17 +133,17 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def server_properties(data_dir: Path, port: int, controller_port: int) -> str:
-    """Return the configuration of one region's broker; loopback only, and nothing deletes events by itself."""
+def server_properties(data_dir: Path, port: int, controller_port: int, host: str = LOOPBACK) -> str:
+    """Return the configuration of one region's broker; on one address, and nothing deletes events by itself."""
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "listeners": f"PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
+        "controller.quorum.bootstrap.servers": f"{host}:{controller_port}",
         "log.dirs": data_dir / "logs",
         # One node: internal topics cannot have three replicas.
         "offsets.topic.replication.factor": 1,
@@ -190,8 +191,10 @@ class KafkaBroker:
         home: KafkaHome | None = None,
         use_archive: bool = True,
         log_path: Path | None = None,
+        host: str = LOOPBACK,
     ) -> None:
         self.data_dir = data_dir
+        self.host = host
         self.port = port
         self.controller_port = controller_port
         self.heap_mb = heap_mb
@@ -205,7 +208,7 @@ class KafkaBroker:
     @property
     def bootstrap(self) -> str:
         """Return the address that clients connect to."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def pid(self) -> int | None:
@@ -239,7 +242,7 @@ class KafkaBroker:
     def prepare(self) -> None:
         """Write the configuration, and format the directory if it is new; an existing log is never touched."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self.properties_path.write_text(server_properties(self.data_dir, self.port, self.controller_port))
+        self.properties_path.write_text(server_properties(self.data_dir, self.port, self.controller_port, self.host))
         if not (self.data_dir / "logs" / "meta.properties").exists():
             self.format()
 

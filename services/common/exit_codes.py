@@ -18,6 +18,10 @@ class ExitCode(IntEnum):
     KEY_MISMATCH = 67
     MODEL_REFUSED = 68
     CRASH = 70
+    LIFE_OVER = 71
+    """Of the preparing step: the log's life is over; end what reads and writes it, and run the step again."""
+    LIFE_DRAINED = 72
+    """Of the preparing step: all that is left of that life is with the peers; start Kafka anew."""
 
 
 WANTS_OPERATOR: Final = frozenset(range(ExitCode.BAD_SETTINGS, ExitCode.MODEL_REFUSED + 1))

@@ -15,7 +15,7 @@ from services.common.http import serving
 from services.common.logging import get_logger
 from services.common.metrics import add_metrics_route, new_registry
 from services.common.process import LoadedSettings
-from services.common.region_settings import LOOPBACK, RegionSettings
+from services.common.region_settings import RegionSettings
 from services.coordination import FileStore, KeyValueStore
 from services.coordination.region_record import model_alias
 from services.inference.batcher import Batcher
@@ -39,14 +39,14 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     app = new_app(worker, settings)
     listening = serving(
         app,
-        LOOPBACK,
+        region.host,
         region.inference_port,
         shutdown_timeout_seconds=settings.drain_seconds,
         handler_cancellation=True,
     )
     try:
         async with listening as port:
-            log.info("listening, not ready yet", url=f"http://{LOOPBACK}:{port}")
+            log.info("listening, not ready yet", url=f"http://{region.host}:{port}")
             await _start(worker, stop)
             await stop.wait()
             worker.draining = True

@@ -1,4 +1,4 @@
-"""`meridian up`, `down` and `status`."""
+"""`meridian up`, `down` and `status` of a region that is alone; `deployment_cli` has what is about several."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import typer
 
 from infra.runtime.kafka import KafkaRuntimeError
 from services.common.clock import SystemClock
+from services.common.deployment import DEPLOYMENT_FILE, Deployment, load_deployment
 from services.common.exit_codes import ExitCode
 from services.common.region_settings import RegionSettings
 from services.common.settings import CONFIG_VARIABLE, SettingsError, as_toml
-from services.region import run_file
+from services.region import deployment_cli, run_file
+from services.region.deploy import Network
 from services.region.main import DATA_DIR_VARIABLE, PORT_ORDER, load_settings
 from services.region.plan import KafkaSettings
 from services.region.status import RegionStatus, look
@@ -29,7 +31,13 @@ WATCH_INTERVAL_SECONDS = 1.0
 DOWN_TIMEOUT_SECONDS = 60.0
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the settings.")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Where the region keeps its files (default var/<name>).")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the region (default var/<name>) or the deployment (default var/meridian) keeps its files."
+    ),
+]
+SiteOption = Annotated[str, typer.Option(help="Of a deployment: only this site.")]
 
 
 def up(
@@ -44,12 +52,27 @@ def up(
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="With --detach: seconds to wait for it.")] = 180.0,
     json: Annotated[bool, typer.Option("--json", help="Print what listens where as one JSON object.")] = False,
     print_config: Annotated[bool, typer.Option(help="Print the settings (secrets masked) and end.")] = False,
+    regions: Annotated[str, typer.Option(help="Start several regions instead: east,west.")] = "",
+    witness: Annotated[str, typer.Option(help="With --regions: a site that only votes; two regions need one.")] = "",
+    site: SiteOption = "",
+    network: Annotated[
+        Network,
+        typer.Option(help="With --regions: `loopback`, or `namespaces` for a network of its own for each site."),
+    ] = "loopback",
 ) -> None:
-    """Start a region: Kafka, inference worker, processor and gateway, supervised.
+    """Start a region: Kafka, inference worker, processor and gateway, supervised. With --regions, several of them.
 
-    Stays in the foreground and ends everything with Ctrl-C, unless --detach is given. A process that dies is started
-    again; one that ends with an exit code from 64 to 68 stays down, because an operator must mend something first.
+    A deployment that is in --data-dir is started again as it is; --site starts one site of it, after a kill or a wipe.
+
+    Stays in the foreground and ends everything with Ctrl-C, unless --detach or --site is given. A process that dies is
+    started again; one that ends with an exit code from 64 to 68 stays down, because an operator must mend something.
     """
+    if regions or site or (data_dir is not None and _holds_deployment(data_dir)):
+        _hand_over(config, None, None)
+        directory = data_dir or deployment_cli.DIRECTORY_DEFAULT
+        wanted = (regions, witness, base_port, network)
+        all_settings()
+        raise typer.Exit(_up_deployment(directory, wanted, site, detach=detach, timeout=timeout_seconds, json=json))
     _hand_over(config, data_dir, base_port)
     region = _settings()[0]
     tables = all_settings()  # a service's wrong setting is found before anything starts
@@ -62,6 +85,42 @@ def up(
     region.log_dir.mkdir(parents=True, exist_ok=True)
     command += ["--then-log-to", str(region.log_dir / "supervisor.log")]
     raise typer.Exit(_start_detached(command, region.data_dir, timeout_seconds))
+
+
+def _up_deployment(
+    directory: Path,
+    wanted: tuple[str, str, int | None, Network],
+    site: str,
+    *,
+    detach: bool,
+    timeout: float,
+    json: bool,
+) -> int:
+    regions, witness, base_port, network = wanted
+    try:
+        if regions:
+            deployment = deployment_cli.new_or_same(regions, witness, base_port, directory, network)
+        else:
+            deployment = load_deployment(directory)
+        return deployment_cli.up(deployment, site, detach=detach, timeout_seconds=timeout, json=json)
+    except (SettingsError, KafkaRuntimeError) as error:
+        _refuse(error)
+
+
+def _holds_deployment(directory: Path) -> bool:
+    return (directory / DEPLOYMENT_FILE).exists()
+
+
+def _deployment(data_dir: Path | None, site: str) -> Deployment | None:
+    """Return the deployment that a command is about; None for a region that is alone."""
+    directory = data_dir or deployment_cli.DIRECTORY_DEFAULT
+    alone = data_dir is None and (DATA_DIR_VARIABLE in os.environ or (_settings()[0].data_dir / "run.json").exists())
+    if not site and (alone or not _holds_deployment(directory)):
+        return None
+    try:
+        return load_deployment(directory)
+    except SettingsError as error:
+        _refuse(error)
 
 
 def _start_detached(command: list[str], data_dir: Path, timeout_seconds: float) -> int:
@@ -95,8 +154,14 @@ def _start_detached(command: list[str], data_dir: Path, timeout_seconds: float) 
 def down(
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
+    site: SiteOption = "",
 ) -> None:
-    """End the region and all its processes."""
+    """End the region, or all sites of the deployment, and all processes."""
+    if (deployment := _deployment(data_dir, site)) is not None:
+        try:
+            raise typer.Exit(deployment_cli.down(deployment, site))
+        except SettingsError as error:
+            _refuse(error)
     _hand_over(config, data_dir, None)
     region = _settings()[0]
     record = run_file.read(region.data_dir)
@@ -119,7 +184,12 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until Ctrl-C.")] = False,
 ) -> None:
-    """Show the region's processes. Exit code 0: ready, 1: running but not ready, 3: not running."""
+    """Show the region's processes, of a deployment who is active as well. Exit code 0: ready, 1: not ready, 3: down."""
+    if (deployment := _deployment(data_dir, "")) is not None:
+        try:
+            raise typer.Exit(deployment_cli.status(deployment, json=json, watch=watch))
+        except SettingsError as error:
+            _refuse(error)
     _hand_over(config, data_dir, None)
     region = _settings()[0]
     clock = SystemClock()

@@ -11,3 +11,10 @@ class RegionError(Exception):
     def __init__(self, message: str, exit_code: int = ExitCode.BAD_SETTINGS) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class StartLater(RegionError):
+    """A process cannot be started now, through nobody's fault here: it is tried again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, ExitCode.CRASH)

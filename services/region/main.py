@@ -12,11 +12,13 @@ from pathlib import Path
 import msgspec
 
 from infra.runtime.kafka import KafkaRuntimeError, port_is_free
+from services.common.deployment import Deployment, load_deployment
 from services.common.exit_codes import ExitCode
 from services.common.region_settings import RegionSettings
 from services.common.settings import CONFIG_VARIABLE, SettingsError, load
+from services.region.deploy import region_settings
 from services.region.errors import RegionError
-from services.region.plan import KafkaSettings, RegionPlan, plan_region
+from services.region.plan import KafkaSettings, RegionPlan, plan_region, plan_witness
 from services.region.run_file import RunRecord
 from services.region.supervision import Phase, RestartPolicy
 from services.region.supervisor import Supervisor
@@ -33,10 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.region.main")
     parser.add_argument("--json", action="store_true", help="print one JSON object when ready, progress to stderr")
     parser.add_argument("--then-log-to", default="", help="file that takes the output once the region is ready")
+    parser.add_argument("--deployment", type=Path, default=None, help="file of the deployment that the site is in")
+    parser.add_argument("--site", default="", help="with --deployment: the site")
     options = parser.parse_args(arguments)
     try:
-        region, kafka = load_settings()
-        plan = plan_region(region, kafka)
+        plan = plan_site(load_deployment(options.deployment), options.site) if options.deployment else plan_alone()
         refuse_taken_ports(plan)
         output = Output(plan, as_json=options.json, then_log_to=options.then_log_to)
         return Supervisor(plan, RestartPolicy(), output.report, output.settled).run()
@@ -46,6 +49,26 @@ def main(arguments: list[str] | None = None) -> int:
     except RegionError as error:
         print(f"meridian up: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def plan_alone() -> RegionPlan:
+    """Return the plan of a region that belongs to no deployment. Raises SettingsError, KafkaRuntimeError."""
+    region, kafka = load_settings()
+    return plan_region(region, kafka)
+
+
+def plan_site(deployment: Deployment, name: str) -> RegionPlan:
+    """Return the plan of one site of a deployment. Raises SettingsError, KafkaRuntimeError."""
+    site = deployment.site(name)
+    if site.kind == "witness":
+        return plan_witness(deployment, site)
+    kafka = load(KafkaSettings)
+    if kafka.bootstrap:
+        raise SettingsError(
+            f"MERIDIAN_KAFKA_BOOTSTRAP={kafka.bootstrap}: in a deployment each region runs a Kafka of its own, as a "
+            "wipe must take it with the region. Unset it, or start a region alone."
+        )
+    return plan_region(region_settings(deployment, site), kafka)
 
 
 def load_settings() -> tuple[RegionSettings, KafkaSettings]:
@@ -60,7 +83,7 @@ def refuse_taken_ports(plan: RegionPlan) -> None:
     if (plan.data_dir / "run.json").exists():
         return
     for process in plan.processes:
-        if process.port is not None and not port_is_free(process.port):
+        if process.port is not None and not port_is_free(process.port, process.host):
             raise RegionError(
                 f"port {process.port}, meant for {process.name}, is taken by another process. See who it is with "
                 f"`ss -ltnp 'sport = :{process.port}'`, or choose other ports with --base-port."
@@ -109,7 +132,7 @@ class Output:
             print(msgspec.json.encode(record).decode(), flush=True)
         else:
             down = [process.name for process in record.processes if process.phase == Phase.REFUSED]
-            print(f"\nregion {self._plan.region} is up" + (f", without {', '.join(down)}" if down else ""))
+            print(f"\n{self._plan.region} is up" + (f", without {', '.join(down)}" if down else ""))
             for name, address in self._plan.addresses.items():
                 print(f"  {name:<{NAME_WIDTH}} {address}")
             print(f"  {'logs':<{NAME_WIDTH}} {self._plan.processes[0].log.parent}")

@@ -1,4 +1,9 @@
-"""What a region consists of: the processes, what each needs, how it is started and how it says that it is ready."""
+"""What a site consists of: the processes, what each needs, how it is started and how it says that it is ready.
+
+A region that is alone is kafka, the preparing step, inference, processor and gateway. In a deployment a region has an
+etcd member, a replicator and a controller as well, and a witness is an etcd member and nothing else. etcd is nobody's
+need: events are accepted, and what is held is folded, while the coordination store is away.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,18 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from infra.runtime.etcd import EtcdMember
+from infra.runtime.etcd_install import EtcdRuntimeError
 from infra.runtime.kafka import KafkaBroker, find_home
-from services.common.region_settings import RegionSettings
+from services.common.deployment import Deployment, Site
+from services.common.region_settings import LOOPBACK, RegionSettings
 from services.common.settings import ServiceSettings, environment_of
+from services.region.errors import StartLater
+from services.region.renewal import begin_anew
 
 PREPARE = "prepare"
+ETCD_READY = "/readyz?verbose"
+SERVICES_WITH_HOST = ("gateway", "processor", "replicator", "controller")
 
 
 class KafkaSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,11 +64,17 @@ class ProcessPlan:
     """Where to ask for readiness; None: listening on the port is enough."""
     outcome: Callable[[], str] | None = None
     """Of a step: what it found. When that changes, the processes that need the step are started anew."""
+    host: str = LOOPBACK
+    essential: bool = True
+    """Whether the site counts as started only when this one is ready."""
+    rechecked_by: str = ""
+    """The step that judges whether a cut log is the end of its life; empty: an operator does."""
+    on_ready: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RegionPlan:
-    """All processes of a region, in the order in which they start."""
+    """All processes of a site, in the order in which they start."""
 
     region: str
     data_dir: Path
@@ -68,17 +86,78 @@ def plan_region(region: RegionSettings, kafka: KafkaSettings) -> RegionPlan:
     """Return the plan of a whole region."""
     processes = [] if kafka.bootstrap else [_kafka(region, kafka)]
     needs = tuple(process.name for process in processes)
-    processes.append(_python(region, PREPARE, "services.region.prepare", needs, None))
-    processes.append(_python(region, "inference", "services.inference", (), region.inference_port))
-    processes.append(_python(region, "processor", "services.processor", (PREPARE,), region.processor_port))
-    processes.append(_python(region, "gateway", "services.gateway", (PREPARE,), region.gateway_port))
+    processes += [
+        _python(region, PREPARE, "services.region.prepare", needs, None),
+        _python(region, "inference", "services.inference", (), region.inference_port),
+        _python(region, "processor", "services.processor", (PREPARE,), region.processor_port),
+        _python(region, "gateway", "services.gateway", (PREPARE,), region.gateway_port),
+    ]
     addresses = {
         "gateway": region.gateway_url,
         "processor": region.processor_url,
         "inference": region.inference_url,
         "kafka": region.bootstrap,
     }
+    if not region.is_alone:
+        deployment = region.load_deployment()
+        etcd = plan_etcd(deployment, deployment.site(region.name), region.log_dir)
+        processes = [
+            etcd,
+            *processes,
+            _python(region, "replicator", "services.replicator", (PREPARE,), region.replicator_port, essential=False),
+            _python(region, "controller", "services.controller", (PREPARE,), region.control_port, essential=False),
+        ]
+        addresses |= {"replicator": region.replicator_url, "controller": region.control_url}
+        addresses["etcd"] = deployment.site(region.name).url("etcd_client")
     return RegionPlan(region.name, region.data_dir, tuple(processes), addresses)
+
+
+def plan_witness(deployment: Deployment, site: Site) -> RegionPlan:
+    """Return the plan of a site that only votes."""
+    directory = deployment.site_dir(site.name)
+    etcd = plan_etcd(deployment, site, directory / "logs")
+    return RegionPlan(site.name, directory, (etcd,), {"etcd": site.url("etcd_client")})
+
+
+def plan_etcd(deployment: Deployment, site: Site, log_dir: Path) -> ProcessPlan:
+    """Return the plan of a site's vote: begun with the cluster, or taken in again by the others after a wipe."""
+    member = EtcdMember(
+        site.name,
+        deployment.site_dir(site.name) / "etcd",
+        site.host,
+        site.port("etcd_client"),
+        site.port("etcd_peer"),
+        {other.name: other.url("etcd_peer") for other in deployment.sites},
+        deployment.etcd_endpoints,
+        token=deployment.deployment_id,
+    )
+    joined = joined_file(deployment, site.name)
+
+    def launch() -> Launch:
+        try:
+            member.prepare(joined.exists())
+            return Launch(member.command(), dict(os.environ))
+        except EtcdRuntimeError as error:
+            raise StartLater(str(error)) from error
+
+    def remember() -> None:
+        joined.parent.mkdir(exist_ok=True)
+        joined.touch()
+
+    return ProcessPlan(
+        "etcd",
+        launch,
+        log_dir / "etcd.log",
+        port=site.port("etcd_client"),
+        ready_path=ETCD_READY,
+        host=site.host,
+        on_ready=remember,
+    )
+
+
+def joined_file(deployment: Deployment, site: str) -> Path:
+    """Where it stands that a site's etcd member was in the cluster; outside of what a wipe of the site destroys."""
+    return Path(deployment.directory) / "etcd-joined" / site
 
 
 def _kafka(region: RegionSettings, kafka: KafkaSettings) -> ProcessPlan:
@@ -88,20 +167,30 @@ def _kafka(region: RegionSettings, kafka: KafkaSettings) -> ProcessPlan:
         region.controller_port,
         kafka.heap_mb,
         home=find_home(kafka.home or None),
+        host=region.host,
     )
 
     def launch() -> Launch:
+        begin_anew(region)
         broker.prepare()
         return Launch(broker.command(), dict(os.environ))
 
-    return ProcessPlan("kafka", launch, region.log_dir / "kafka.log", needs=(), port=region.kafka_port)
+    return ProcessPlan("kafka", launch, region.log_dir / "kafka.log", port=region.kafka_port, host=region.host)
 
 
-def _python(region: RegionSettings, name: str, module: str, needs: tuple[str, ...], port: int | None) -> ProcessPlan:
+def _python(
+    region: RegionSettings,
+    name: str,
+    module: str,
+    needs: tuple[str, ...],
+    port: int | None,
+    *,
+    essential: bool = True,
+) -> ProcessPlan:
     def launch() -> Launch:
         found = msgspec.structs.replace(region, incarnation=read_incarnation(region) if port else "")
         # Many threads each with an allocator arena of its own would double what a small process holds.
-        environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **environment_of(found)}
+        environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **site_environment(region), **environment_of(found)}
         return Launch([sys.executable, "-m", module], environment)
 
     return ProcessPlan(
@@ -113,7 +202,21 @@ def _python(region: RegionSettings, name: str, module: str, needs: tuple[str, ..
         port=port,
         ready_path=None if port is None else "/readyz?verbose",
         outcome=(lambda: read_incarnation(region)) if port is None else None,
+        host=region.host,
+        essential=essential,
+        rechecked_by=PREPARE if PREPARE in needs and not region.is_alone else "",
     )
+
+
+def site_environment(region: RegionSettings) -> dict[str, str]:
+    """Return what the services of a region in a deployment are told: where to listen, and whom they may trust."""
+    if region.is_alone:
+        return {}
+    variables = {f"MERIDIAN_{service.upper()}_HOST": region.host for service in SERVICES_WITH_HOST}
+    if region.host != LOOPBACK:
+        # Only this deployment's sites and the outside namespace of this machine reach that address.
+        variables["MERIDIAN_GATEWAY_TRUST_NETWORK"] = "true"
+    return variables
 
 
 def read_incarnation(region: RegionSettings) -> str:

@@ -10,20 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
-from concurrent.futures import Future
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-
-from services.common.clock import random_bytes
+from services.common.clock import Clock, SystemClock, random_bytes
 from services.common.exit_codes import ExitCode
 from services.common.logging import get_logger
 from services.common.process import LoadedSettings, main_exit, run_service
 from services.common.region_settings import RegionSettings
-from services.coordination import FileStore, KeyValueStore
+from services.coordination import KeyValueStore
+from services.coordination.base import StoreUnavailable
+from services.coordination.opening import opened_store
 from services.coordination.region_record import (
     KeyMismatch,
     acknowledged_ends,
@@ -33,40 +29,69 @@ from services.coordination.region_record import (
     key_fingerprint,
     next_incarnation_name,
 )
+from services.coordination.settings import CoordinationSettings
+from services.region.broker import BrokerSilent, admin_of, cluster_id_of, log_ends, make_topics
 from services.region.errors import RegionError
+from services.region.life import LifeDrained, LifeOver, PeersMissing, continue_life, topics_wanted
 from streams.errors import LogTruncated
-from streams.logs import TOPIC_SETTINGS, consumer_settings, events_log, topics_of
+from streams.logs import events_log, topics_of
 from streams.pseudonym import KEY_BYTES, Pseudonyms
 
-ANSWER_TIMEOUT_SECONDS = 30.0
 CUT_CONFIRMED_SECONDS = 3.0
 POLL_SECONDS = 0.1
+STORE_WAIT_SECONDS = 60.0
 
 log = get_logger(__name__)
 
 
-class BrokerSilent(RegionError):
-    """Kafka did not answer; the step is tried again."""
-
-
-async def prepare(region: RegionSettings) -> str:
+async def prepare(region: RegionSettings, coordination: CoordinationSettings | None = None) -> str:
     """Return the incarnation, its topics made and its log found whole.
 
-    Raises LogTruncated, KeyMismatch, RegionError (settings), BrokerSilent.
+    Raises LogTruncated, KeyMismatch, RegionError (settings), BrokerSilent; in a deployment LifeOver, LifeDrained,
+    PeersMissing, StoreUnavailable.
     """
-    store = FileStore(region.coordination_file)
-    await check_key_fingerprint(store, Pseudonyms(await read_or_make_key(region, store)).fingerprint)
-    admin = AdminClient({"bootstrap.servers": region.bootstrap, "reconnect.backoff.max.ms": 500})
-    cluster_id = await asyncio.to_thread(_cluster_id, admin, region.bootstrap)
-    incarnation = await allocate_incarnation(store, region.name, cluster_id)
-    recorded = await acknowledged_ends(store, events_log(incarnation))
-    if recorded:
-        await asyncio.to_thread(check_ends, region.bootstrap, events_log(incarnation), recorded)
-    topics = [*topics_of(incarnation), *topics_of(next_incarnation_name(incarnation))]
+    clock = SystemClock()
+    async with opened_store(region, coordination or CoordinationSettings(), clock) as store:
+        await wait_for_store(store, clock)
+        await check_key_fingerprint(store, Pseudonyms(await read_or_make_key(region, store)).fingerprint)
+        admin = admin_of(region.bootstrap)
+        cluster_id = await asyncio.to_thread(cluster_id_of, admin, region.bootstrap)
+        if region.is_alone:
+            incarnation = await _continue_alone(region, store, cluster_id)
+            topics = [*topics_of(incarnation), *topics_of(next_incarnation_name(incarnation))]
+        else:
+            incarnation = (await continue_life(region, store, cluster_id, clock)).incarnation
+            topics = await topics_wanted(region, store)
     await asyncio.to_thread(make_topics, admin, topics, region.partitions)
     region.incarnation_file.write_text(incarnation + "\n")
     log.info("prepared", incarnation=incarnation, cluster_id=cluster_id, partitions=region.partitions)
     return incarnation
+
+
+async def _continue_alone(region: RegionSettings, store: KeyValueStore, cluster_id: str) -> str:
+    incarnation = await allocate_incarnation(store, region.name, cluster_id)
+    recorded = await acknowledged_ends(store, events_log(incarnation))
+    if recorded:
+        await asyncio.to_thread(check_ends, region.bootstrap, events_log(incarnation), recorded)
+    return incarnation
+
+
+async def wait_for_store(store: KeyValueStore, clock: Clock, limit_seconds: float = STORE_WAIT_SECONDS) -> None:
+    """Return once the coordination store answers; raises StoreUnavailable when it does not in time."""
+    deadline = clock.monotonic() + limit_seconds
+    while True:
+        try:
+            await key_fingerprint(store)
+        except StoreUnavailable as problem:
+            if clock.monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"etcd has not answered for {limit_seconds:g} s: {problem}. More than half of the sites must run; "
+                    "`meridian status` shows which do. See docs/operating/lost-quorum.md."
+                ) from problem
+            log.info("waits for etcd", reason=str(problem))
+            await clock.sleep(POLL_SECONDS)
+        else:
+            return
 
 
 async def read_or_make_key(region: RegionSettings, store: KeyValueStore) -> bytes:
@@ -99,15 +124,12 @@ def check_ends(bootstrap: str, log_name: str, recorded: dict[int, int]) -> None:
 
     A broker that has just come back may not know a topic or its high watermark at once; a cut does not heal.
     """
-    consumer = Consumer(consumer_settings(bootstrap, "meridian-prepare"))
-    try:
-        deadline = time.monotonic() + CUT_CONFIRMED_SECONDS
-        while cuts := cut_partitions(recorded, {p: _end(consumer, log_name, p) for p in recorded}):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
-    finally:
-        consumer.close()
+    deadline = time.monotonic() + CUT_CONFIRMED_SECONDS
+    places = [(log_name, partition) for partition in recorded]
+    while cuts := cut_partitions(recorded, log_ends(bootstrap, places)[log_name]):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
     if cuts:
         listed = ", ".join(f"partition {p}: acknowledged up to {end}, ends at {now}" for p, end, now in cuts)
         raise LogTruncated(
@@ -117,79 +139,25 @@ def check_ends(bootstrap: str, log_name: str, recorded: dict[int, int]) -> None:
         )
 
 
-def _end(consumer: Consumer, log_name: str, partition: int) -> int:
-    """Return the offset after the last record; 0 where the topic or partition does not exist."""
-    try:
-        _, high = consumer.get_watermark_offsets(TopicPartition(log_name, partition), timeout=ANSWER_TIMEOUT_SECONDS)
-    except KafkaException as error:
-        if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
-            return 0
-        raise BrokerSilent(f"Kafka does not say where {log_name}/{partition} ends: {error}", ExitCode.CRASH) from error
-    return int(high)
-
-
-def make_topics(admin: AdminClient, topics: Iterable[str], partitions: int) -> None:
-    """Create what is missing; refuse a topic that is there with another partition count."""
-    wanted = list(topics)
-    _create(admin, [name for name in wanted if name not in _counts(admin)], partitions)
-    deadline = time.monotonic() + ANSWER_TIMEOUT_SECONDS
-    while missing := set(wanted) - (counts := _counts(admin)).keys():
-        # The controller has made them; the broker learns of it a moment later.
-        if time.monotonic() > deadline:
-            raise BrokerSilent(f"Kafka does not show {', '.join(sorted(missing))} after creating them", ExitCode.CRASH)
-        time.sleep(POLL_SECONDS)
-    for name in wanted:
-        if counts[name] != partitions:
-            raise RegionError(
-                f"{name} has {counts[name]} partitions, the settings say {partitions}. A log's "
-                f"partition count never changes: set [region] partitions = {counts[name]}."
-            )
-
-
-def _counts(admin: AdminClient) -> dict[str, int]:
-    """Return the partition count of every topic that the broker knows."""
-    try:
-        topics = admin.list_topics(timeout=ANSWER_TIMEOUT_SECONDS).topics
-    except KafkaException as error:
-        raise BrokerSilent(f"Kafka does not list its topics: {error}", ExitCode.CRASH) from error
-    return {name: len(topic.partitions) for name, topic in topics.items()}
-
-
-def _create(admin: AdminClient, names: list[str], partitions: int) -> None:
-    if not names:
-        return
-    topics = [NewTopic(name, partitions, 1, config=TOPIC_SETTINGS) for name in names]
-    results = admin.create_topics(topics, operation_timeout=ANSWER_TIMEOUT_SECONDS)
-    for name, result in cast("dict[str, Future[None]]", results).items():
-        try:
-            result.result(ANSWER_TIMEOUT_SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise BrokerSilent(f"Kafka did not create {name}: {error}", ExitCode.CRASH) from error
-
-
-def _cluster_id(admin: AdminClient, bootstrap: str) -> str:
-    try:
-        description = admin.describe_cluster(request_timeout=ANSWER_TIMEOUT_SECONDS).result(ANSWER_TIMEOUT_SECONDS)
-    except (KafkaException, TimeoutError) as error:
-        raise BrokerSilent(f"Kafka at {bootstrap} does not answer: {error}", ExitCode.CRASH) from error
-    return str(description.cluster_id)
-
-
 async def _serve(loaded: LoadedSettings, _: asyncio.Event) -> None:
-    await prepare(cast("RegionSettings", loaded[RegionSettings]))
+    region, coordination = loaded[RegionSettings], loaded[CoordinationSettings]
+    await prepare(cast("RegionSettings", region), cast("CoordinationSettings", coordination))
 
 
 def main() -> int:
-    """Run the step; the exit code says what an operator must mend."""
+    """Run the step; the exit code says what an operator must mend, or what the supervisor is to do."""
     return run_service(
         "region.prepare",
-        [RegionSettings],
+        [RegionSettings, CoordinationSettings],
         _serve,
         exit_codes={
             LogTruncated: ExitCode.LOG_TRUNCATED_OR_GAP,
             KeyMismatch: ExitCode.KEY_MISMATCH,
+            LifeOver: ExitCode.LIFE_OVER,
+            LifeDrained: ExitCode.LIFE_DRAINED,
+            PeersMissing: ExitCode.CRASH,
             BrokerSilent: ExitCode.CRASH,
+            StoreUnavailable: ExitCode.CRASH,
             RegionError: ExitCode.BAD_SETTINGS,
         },
     )

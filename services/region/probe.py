@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 
 ANSWER_BYTES_MAX = 1 << 16
+LOOPBACK = "127.0.0.1"
 
 
-def readiness(port: int, path: str | None, timeout_seconds: float = 0.5) -> str | None:
-    """Return why what listens on the loopback `port` is not ready, or None. Without a path, listening is enough."""
+def readiness(port: int, path: str | None, timeout_seconds: float = 0.5, host: str = LOOPBACK) -> str | None:
+    """Return why what listens on `port` of `host` is not ready, or None. Without a path, listening is enough."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout_seconds) as connection:
+        with socket.create_connection((host, port), timeout_seconds) as connection:
             if path is None:
                 return None
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())

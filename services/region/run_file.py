@@ -38,6 +38,7 @@ class ProcessRecord(msgspec.Struct, frozen=True, kw_only=True):
     port: int | None
     ready_path: str | None
     log: str
+    host: str = "127.0.0.1"
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Whether all of it was ready at the last change."""
     addresses: dict[str, str]
     processes: list[ProcessRecord]
+    settled: bool = False
+    """Whether each process was ready once, or has shown that it does not start."""
 
 
 def identify(pid: int) -> ProcessIdentity | None:

@@ -76,7 +76,7 @@ def _process(process: run_file.ProcessRecord, now_ms: int) -> ProcessStatus:
     pid = process.identity.pid if process.identity is not None and alive else None
     state, reason = process.phase, process.reason
     if alive and process.port is not None and process.phase in ("starting", "ready"):
-        blocker = readiness(process.port, process.ready_path)
+        blocker = readiness(process.port, process.ready_path, host=process.host)
         state, reason = ("ready", "") if blocker is None else ("not ready", blocker)
     elif not alive and process.phase in ("starting", "ready", "stopping"):
         state, reason = "ended", "ended a moment ago"

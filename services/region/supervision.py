@@ -9,7 +9,10 @@ The shell (`supervisor.py`) reports what happened to a process (`started`, `beca
   clears the count. Exit codes 64 to 68 mean that a restart cannot help; it stays down
   with its reason, the rest stays up.
 * A *step* (a process that ends by itself when its work is done) counts as ready when it ended with 0, and is due again
-  whenever something that it needs was restarted: a broker that comes back may have come back with less.
+  whenever something that it needs was restarted: a broker that comes back may have come back with less. A process
+  that found its log cut has the step that judges logs run again (`rechecked_by`), where there is a way on: the step may
+  find that the log's life is over (LIFE_OVER), then all that need it are ended and it runs again; and that nothing of
+  that life is needed here any more (LIFE_DRAINED), then what the step itself needs is ended, to start anew.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from services.common.exit_codes import WANTS_OPERATOR
+from services.common.exit_codes import WANTS_OPERATOR, ExitCode
 
 
 class Phase(StrEnum):
@@ -55,6 +58,7 @@ class ProcessState:
     name: str
     needs: tuple[str, ...] = ()
     is_step: bool = False
+    rechecked_by: str = ""
     phase: Phase = Phase.WAITING
     ready_at: float | None = None
     restarts: int = 0
@@ -118,7 +122,7 @@ def exited(state: ProcessState, exit_code: int, reason: str, now: float, policy:
     ended = replace(state, exit_code=exit_code, reason=reason, ready_at=None, kill_at=0.0)
     if state.phase is Phase.STOPPING:
         return replace(ended, phase=Phase.STOPPED, reason=state.reason, failures_in_a_row=0)
-    if exit_code in WANTS_OPERATOR:
+    if exit_code in WANTS_OPERATOR and not wants_recheck(ended):
         return replace(ended, phase=Phase.REFUSED)
     if state.is_step and exit_code == 0:
         return replace(ended, phase=Phase.DONE, reason="", failures_in_a_row=0)
@@ -137,13 +141,27 @@ def backoff_seconds(failures_in_a_row: int, policy: RestartPolicy) -> float:
     return min(policy.backoff_seconds_max, policy.backoff_first_seconds * 2.0**exponent)
 
 
+def wants_recheck(state: ProcessState) -> bool:
+    """Say whether a process ended because its log was cut, and a step is there to judge that."""
+    return state.exit_code == ExitCode.LOG_TRUNCATED_OR_GAP and bool(state.rechecked_by)
+
+
 def due_again(states: States, restarted: str) -> dict[str, ProcessState]:
     """Return the steps that must run again because `restarted`, which they need, was started anew."""
     return {
-        name: replace(state, phase=Phase.WAITING)
+        name: replace(state, phase=Phase.WAITING, exit_code=0, failures_in_a_row=0)
         for name, state in states.items()
-        if state.is_step and restarted in state.needs and state.phase is Phase.DONE
+        if state.is_step and restarted in state.needs and (state.phase is Phase.DONE or _drained(state))
     }
+
+
+def due_for_recheck(states: States, ended: str) -> dict[str, ProcessState]:
+    """Return the step that must run again because the process `ended` found its log cut."""
+    state = states[ended]
+    step = states.get(state.rechecked_by)
+    if step is None or not wants_recheck(state) or step.phase is not Phase.DONE:
+        return {}
+    return {step.name: replace(step, phase=Phase.WAITING)}
 
 
 def decide(states: States, now: float, *, ending: bool = False) -> list[Action]:
@@ -155,6 +173,7 @@ def decide(states: States, now: float, *, ending: bool = False) -> list[Action]:
             for state in states.values()
             if state.phase in (Phase.STARTING, Phase.READY) and not _needed_by_a_living_one(state.name, states)
         ]
+    actions += _ended_with_a_life(states)
     for state in states.values():
         refused = _refused_need(state, states)
         if refused is not None:
@@ -174,6 +193,8 @@ def start_blocker(state: ProcessState, states: States, now: float) -> str | None
     missing = [need for need in state.needs if states[need].phase not in SATISFIED]
     if missing:
         return f"waits for {', '.join(missing)}"
+    if (blocker := _between_lives(state, states)) is not None:
+        return blocker
     if state.phase is Phase.BACKOFF and now < state.not_before:
         return f"starts again in {state.not_before - now:.1f} s"
     return None
@@ -190,6 +211,38 @@ def wake_in_seconds(states: Iterable[ProcessState], now: float, probe_interval_s
         elif state.phase is Phase.STOPPING:
             waits.append(max(0.0, state.kill_at - now))
     return min(waits, default=None)
+
+
+def _ended_with_a_life(states: States) -> list[Action]:
+    """What must end because a log's life is over: first its readers and writers, then what holds it."""
+    actions = []
+    for step in states.values():
+        if _life_over(step):
+            ending = [found for found in _living_dependents(step, states) if found.phase is not Phase.STOPPING]
+        elif _drained(step):
+            ending = [states[need] for need in step.needs if states[need].phase in (Phase.STARTING, Phase.READY)]
+        else:
+            continue
+        actions += [Action(Verb.TERMINATE, found.name, f"{step.name}: {step.reason}") for found in ending]
+    return actions
+
+
+def _between_lives(state: ProcessState, states: States) -> str | None:
+    if _life_over(state) and (living := _living_dependents(state, states)):
+        return f"waits for the end of {', '.join(found.name for found in living)}"
+    return f"waits for another life of {', '.join(state.needs)}" if _drained(state) else None
+
+
+def _life_over(state: ProcessState) -> bool:
+    return state.is_step and state.phase is Phase.BACKOFF and state.exit_code == ExitCode.LIFE_OVER
+
+
+def _drained(state: ProcessState) -> bool:
+    return state.is_step and state.phase is Phase.BACKOFF and state.exit_code == ExitCode.LIFE_DRAINED
+
+
+def _living_dependents(step: ProcessState, states: States) -> list[ProcessState]:
+    return [state for state in states.values() if step.name in state.needs and state.alive]
 
 
 def _overdue(state: ProcessState, now: float) -> bool:

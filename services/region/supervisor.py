@@ -25,7 +25,7 @@ from infra.runtime.launch import launch_command
 from services.common.clock import SystemClock
 from services.common.exit_codes import ExitCode
 from services.region import run_file
-from services.region.errors import RegionError
+from services.region.errors import RegionError, StartLater
 from services.region.last_words import last_words
 from services.region.plan import ProcessPlan, RegionPlan
 from services.region.probe import readiness
@@ -40,6 +40,7 @@ from services.region.supervision import (
     became_ready,
     decide,
     due_again,
+    due_for_recheck,
     exited,
     not_ready,
     started,
@@ -85,7 +86,7 @@ class Supervisor:
         self._report = report
         self._on_settled = on_settled
         self._clock = SystemClock()
-        self._states = {p.name: ProcessState(p.name, p.needs, p.is_step) for p in plan.processes}
+        self._states = {p.name: ProcessState(p.name, p.needs, p.is_step, p.rechecked_by) for p in plan.processes}
         self._children: dict[str, Child] = {}
         self._outcomes: dict[str, str] = {}
         self._started_at_ms = self._clock.unix_ms()
@@ -125,9 +126,15 @@ class Supervisor:
         states = self._states.values()
         if self._fatal() is not None:
             self._ending = True
-        elif all(state.phase in SETTLED for state in states):
+        elif all(map(self._is_settled, states)):
             self._was_settled = True
+            run_file.write(self._plan.data_dir, self._record())
             self._on_settled(self._record())
+
+    def _is_settled(self, state: ProcessState) -> bool:
+        """A process that the others do without holds nobody up once it has shown that it does not work."""
+        gave_up = not self._plans[state.name].essential and state.failures_in_a_row >= REPEATS_REPORTED_MAX
+        return state.phase in SETTLED or gave_up
 
     def _fatal(self) -> ProcessState | None:
         """Return the process that others need and that refused: nothing useful can start without it."""
@@ -169,11 +176,11 @@ class Supervisor:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-        except (OSError, KafkaRuntimeError) as error:
-            self._states[plan.name] = exited(
-                state, ExitCode.BAD_SETTINGS, str(error), self._clock.monotonic(), self._policy
-            )
-            self._report(plan.name, f"cannot be started: {error}")
+        except (OSError, KafkaRuntimeError, StartLater) as error:
+            code = ExitCode.CRASH if isinstance(error, StartLater) else ExitCode.BAD_SETTINGS
+            self._states[plan.name] = exited(state, code, str(error), self._clock.monotonic(), self._policy)
+            if state.reason != str(error):
+                self._report(plan.name, f"cannot be started: {error}")
             return
         self._children[plan.name] = Child(process, run_file.identify(process.pid), self._clock.unix_ms())
         self._states[plan.name] = started(state)
@@ -191,6 +198,7 @@ class Supervisor:
             words = last_words(self._plans[name].log) if code else ""
             after = exited(before, code, words, self._clock.monotonic(), self._policy)
             self._states[name] = after
+            self._states.update(due_for_recheck(self._states, name))
             if after.phase is Phase.DONE:
                 self._step_done(name)
             elif after.phase is Phase.REFUSED:
@@ -229,10 +237,12 @@ class Supervisor:
             plan = self._plans[name]
             if state.phase is not Phase.STARTING or plan.port is None:
                 continue
-            reason = readiness(plan.port, plan.ready_path)
+            reason = readiness(plan.port, plan.ready_path, host=plan.host)
             if reason is None:
                 self._states[name] = became_ready(state, self._clock.monotonic())
                 self._report(name, "is ready")
+                if plan.on_ready is not None:
+                    plan.on_ready()
             elif reason != state.reason:
                 self._states[name] = not_ready(state, reason)
 
@@ -250,7 +260,7 @@ class Supervisor:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RegionError(
-                    f"region {self._plan.region} runs already. Look with `meridian status`, end it with `meridian "
+                    f"{self._plan.region} runs already. Look with `meridian status`, end it with `meridian "
                     "down`, or run another with another --data-dir and --base-port."
                 ) from None
             end_leftovers(self._plan.data_dir)
@@ -288,6 +298,7 @@ class Supervisor:
             supervisor=own,
             started_at_ms=self._started_at_ms,
             ready=all(state.phase in SATISFIED for state in self._states.values()),
+            settled=self._was_settled,
             addresses=dict(self._plan.addresses),
             processes=[self._process_record(plan) for plan in self._plan.processes],
         )
@@ -307,6 +318,7 @@ class Supervisor:
             port=plan.port,
             ready_path=plan.ready_path,
             log=str(plan.log),
+            host=plan.host,
         )
 
 
