@@ -1,0 +1,211 @@
+"""The shell around the decisions: it looks, decides, does, and looks again at once when something happens.
+
+Renewing has a task of its own, because nothing that a decision waits for may cost the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from services.common.clock import Clock
+from services.common.logging import get_logger
+from services.controller.blockers import own_blocker, right_to_act
+from services.controller.board import LeaseBoard, serving_epoch
+from services.controller.decide import decide
+from services.controller.metrics import ControllerMetrics
+from services.controller.mirror import StoreMirror
+from services.controller.model import CandidateStatus, Limits, Now, View
+from services.controller.observe import Observer
+from services.controller.perform import Performer
+from services.coordination.base import CoordinationError
+from services.coordination.election import Election
+from services.coordination.registry import Registration
+
+log = get_logger(__name__)
+
+
+class Controller:
+    """One region's controller, without its HTTP surface."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        instance: str,
+        regions: tuple[str, ...],
+        urls: tuple[str, str],
+        clock: Clock,
+        election: Election,
+        limits: Limits,
+        cycle_seconds: float,
+        renew_seconds: float,
+        metrics: ControllerMetrics,
+    ) -> None:
+        self.region = region
+        self.instance = instance
+        self.regions = regions
+        self.limits = limits
+        self.clock = clock
+        self.election = election
+        self.metrics = metrics
+        self.sentence = "no action: starting"
+        self._started_ms = clock.unix_ms()
+        self._gateway_url, self._control_url = urls
+        self._cycle_seconds = cycle_seconds
+        self._renew_seconds = renew_seconds
+        self._wake = asyncio.Event()
+        self.board = LeaseBoard(self.view, clock, lambda: election.seen.epoch)
+        # Given by `attach`, as they report to this object.
+        self.mirror: StoreMirror
+        self.observer: Observer
+        self.performer: Performer
+        self.registration: Registration
+
+    def attach(self, mirror: StoreMirror, observer: Observer, performer: Performer, registration: Registration) -> None:
+        """Take the parts that report here."""
+        self.mirror, self.observer, self.performer, self.registration = mirror, observer, performer, registration
+
+    def wake(self) -> None:
+        """Something changed: decide now."""
+        self._wake.set()
+
+    def now(self) -> Now:
+        """Both times."""
+        return Now(self.clock.boottime(), self.clock.unix_ms())
+
+    def view(self) -> View:
+        """Everything that is known."""
+        own = [life for life in self.mirror.lives() if life.region == self.region]
+        return View(
+            region=self.region,
+            instance=self.instance,
+            regions=self.regions,
+            incarnation=own[-1].incarnation if own else "",
+            store=self.mirror.view(),
+            term=self.performer.term(self.board.promised_until),
+            data=self.observer.data,
+            hold_down_until=self.performer.hold_down_until,
+            hold_down_because=self.performer.hold_down_because,
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.mirror.run())
+            tasks.create_task(self.observer.run())
+            tasks.create_task(self._renew())
+            tasks.create_task(self._decide())
+            tasks.create_task(self.registration.run())
+            tasks.create_task(self._record())
+
+    async def _renew(self) -> None:
+        while True:
+            began = self.clock.monotonic()
+            await self.election.renew()
+            self.board.refresh()
+            await self.clock.sleep(max(0.0, self._renew_seconds - (self.clock.monotonic() - began)))
+
+    async def _decide(self) -> None:
+        while True:
+            self._wake.clear()
+            await self.cycle()
+            waiting = asyncio.ensure_future(self._wake.wait())
+            pause = asyncio.ensure_future(self.clock.sleep(self._cycle_seconds))
+            try:
+                await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+                pause.cancel()
+
+    async def cycle(self) -> None:
+        """Look, decide, do."""
+        self._heed()
+        view = self.view()
+        decision = decide(view, self.limits, self.now())
+        self._say(decision.sentence)
+        for transition in decision.transitions:
+            await self.performer.perform(transition)
+            self._wake.set()
+        self.board.refresh()
+        self._announce()
+
+    def _heed(self) -> None:
+        """Hold the term against what the store and the own processes show."""
+        store = self.mirror.view()
+        self.election.heed(self.mirror.leader_entry, store.generation, store.revision)
+        for status in store.candidates.values():
+            self.election.heed_epoch(status.epoch_seen)
+        if (gate := self.observer.data.gate) is not None:
+            self.election.heed_epoch(gate.epoch)
+
+    def _announce(self) -> None:
+        """Tell the other controllers what this region could do, and ask its processes as often as is needed."""
+        view, now = self.view(), self.now()
+        gate = view.data.gate
+        serves = gate is not None and gate.open and view.term is not None and gate.epoch == view.term.epoch
+        seen = view.store.operation
+        involved = seen is not None and self.region in {seen.operation.source, seen.operation.target}
+        self.observer.hurry(involved or (view.term is not None and (not serves or view.term.shut is not None)))
+        status = CandidateStatus(
+            region=self.region,
+            instance=self.instance,
+            incarnation=view.incarnation,
+            at_ms=self._started_ms,
+            gateway_url=self._gateway_url,
+            control_url=self._control_url,
+            blocker=own_blocker(view, self.limits) or "",
+            serving_epoch=gate.epoch if serves and gate is not None else None,
+            epoch_seen=self.election.seen.epoch,
+            # Coarse, so that an entry changes when something does and not with every record.
+            lag_events=None if view.data.lag.events is None else _coarse(view.data.lag.events),
+            lag_seconds=round(view.data.lag.seconds),
+        )
+        self.registration.update(msgspec.json.encode(status))
+        self._show(view, now)
+
+    def _show(self, view: View, now: Now) -> None:
+        may_act = right_to_act(view, now) is None
+        self.metrics.active.set(may_act)
+        self.metrics.last_seen.set(self.mirror.confirmed_ms / 1000)
+        self.metrics.epoch_generation.set(max(0, self.election.seen.epoch[0]))
+        self.metrics.epoch.set(max(0, self.election.seen.epoch[1]))
+        self.metrics.lease_left.set(max(0.0, view.term.deadline - now.boottime) if view.term is not None else 0.0)
+        self.metrics.paused.set(view.store.pause is not None)
+
+    def _say(self, sentence: str) -> None:
+        """Once when it changes; numbers that run by themselves are no change."""
+        before, self.sentence = self.sentence, sentence
+        if _without_numbers(before) != _without_numbers(sentence):
+            log.info(sentence)
+
+    async def _record(self) -> None:
+        while True:
+            try:
+                await self.performer.record()
+            except CoordinationError as problem:
+                log.info("the history is written later", reason=str(problem))
+            await self.clock.sleep(self._cycle_seconds)
+
+    async def let_go(self, because: str) -> None:
+        """Stop holding, when the process ends; promises that were given end within the lease's time."""
+        # Others may act as soon as the key is gone, so it stays until no promise is left: at most one lease.
+        if self.election.held is not None:
+            left = self.board.promised_until - self.clock.boottime()
+            self.election.forget(because)
+            await self.clock.sleep(max(0.0, left))
+        await self.election.end_leftovers()
+
+    def is_serving(self) -> bool:
+        """Whether this region holds the lease and its gate is open under it."""
+        view = self.view()
+        return view.term is not None and serving_epoch(view) == view.term.epoch
+
+
+def _coarse(events: int) -> int:
+    return events if events < 10 else int(float(f"{events:.1g}"))
+
+
+def _without_numbers(sentence: str) -> str:
+    return "".join(letter for letter in sentence if not letter.isdigit() and letter != ".")

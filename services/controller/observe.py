@@ -1,0 +1,209 @@
+"""How this region's own processes are: asked all the time, so that a decision never waits for an answer.
+
+Every answer is remembered with the time before its question, because "the gate is shut" counts only if it was asked
+after the gate was told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from services.common.clock import Clock
+from services.common.logging import get_logger
+from services.controller.model import DataPlane, GateSeen, Lag
+from services.gateway import client as gateway_client
+from services.gateway.client import HeldRequest
+from services.processor import client as processor_client
+from services.processor.client import FrontierPassed
+from services.replicator import client as replicator_client
+from services.replicator.client import LogReport, ReplicationReport
+from streams.logs import events_log
+
+EVENTS: Final = events_log("")
+PROBE_SECONDS: Final = 1.0
+HURRY_SECONDS: Final = 0.03
+FAILED_PROBES_MAX: Final = 2
+"""A process that was ready is sick after so many failures in a row: one slow answer is none."""
+ASK_FAILED: Final = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError, FrontierPassed)
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where the region's processes are."""
+
+    gateway: str
+    processor: str
+    inference: str
+    replicator: str
+
+
+class Observer:
+    """`run` is its task; `data` what is known now; `on_change` is called when something that matters changed."""
+
+    def __init__(
+        self,
+        urls: Urls,
+        session: aiohttp.ClientSession,
+        clock: Clock,
+        *,
+        interval_seconds: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._urls = urls
+        self._session = session
+        self._clock = clock
+        self._interval_seconds = interval_seconds
+        self._on_change = on_change
+        self._failures: dict[str, int] = {}
+        self._reasons: dict[str, str | None] = dict.fromkeys(("processor", "inference", "gateway"), "not asked yet")
+        self._hurry = asyncio.Event()
+        self.data = DataPlane()
+        self.report: ReplicationReport | None = None
+
+    def hurry(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
+        """Ask about the gate and the frontier all the time, because somebody waits for the answer."""
+        if wanted:
+            self._hurry.set()
+        else:
+            self._hurry.clear()
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, url in (
+                ("processor", self._urls.processor),
+                ("inference", self._urls.inference),
+                ("gateway", self._urls.gateway),
+            ):
+                tasks.create_task(self._watch_readiness(name, url))
+            tasks.create_task(self._watch_gate())
+            tasks.create_task(self._watch_replication())
+
+    def set_unproven(self, reason: str | None) -> None:
+        """Take note of whether the state was proven equal to another region's."""
+        self._change(replace(self.data, unproven=reason))
+
+    async def _watch_readiness(self, name: str, url: str) -> None:
+        while True:
+            reason = await self._readiness(url)
+            failures = 0 if reason is None else self._failures.get(name, 0) + 1
+            self._failures[name] = failures
+            if reason is None or failures >= FAILED_PROBES_MAX or self._reasons[name] is not None:
+                self._reasons[name] = reason
+                self._take_reasons()
+            await self._clock.sleep(self._interval_seconds)
+
+    async def _readiness(self, url: str) -> str | None:
+        """Return why a process is not ready, in its own words, or None."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS), self._session.get(f"{url}/readyz") as response:
+                if response.status == 200:
+                    return None
+                lines = (await response.text()).splitlines()
+                return next((line.removeprefix("[-] ") for line in lines if line.startswith("[-]")), "not ready")
+        except ASK_FAILED as problem:
+            return f"does not answer ({named(problem)})"
+
+    def _take_reasons(self) -> None:
+        sick = next((f"{name}: {why}" for name, why in self._reasons.items() if why is not None), None)
+        if (sick is None) == (self.data.sick is None) and sick == self.data.sick:
+            return
+        since = None if sick is None else self.data.sick_since or self._clock.boottime()
+        self._change(replace(self.data, sick=sick, sick_since=since))
+
+    async def _watch_gate(self) -> None:
+        while True:
+            asked_at = self._clock.boottime()
+            try:
+                found = await processor_client.gate(self._session, self._urls.processor)
+                gate = GateSeen(found.open, found.epoch, found.reason, asked_at)
+                self._change(replace(self.data, gate=gate))
+                if self._hurry.is_set():
+                    await self._look_at_state()
+            except ASK_FAILED as problem:
+                log.debug("the processor does not say how its gate is", reason=str(problem))
+            if self._hurry.is_set():
+                await self._clock.sleep(HURRY_SECONDS)
+                continue
+            with_timeout = asyncio.wait_for(self._hurry.wait(), self._interval_seconds)
+            try:
+                await with_timeout
+            except TimeoutError:
+                continue
+
+    async def _look_at_state(self) -> None:
+        """Learn what is folded here and, asked at the same time, what this region has acknowledged."""
+        asked_at = self._clock.boottime()
+        found = await processor_client.state(self._session, self._urls.processor)
+        frontier = {(name, partition): end for name, partition, end in found.frontier}
+        self._change(replace(self.data, frontier=frontier))
+        own = events_log(found.incarnation)
+        body = HeldRequest(region=found.region, incarnation=found.incarnation, log=own, held={})
+        said = await gateway_client.report_held(self._session, self._urls.gateway, body)
+        ends = {partition: each.acknowledged_end for partition, each in said.partitions.items()}
+        # A gateway that was just started knows only of its own acknowledgements; the fold knows what came before.
+        for (name, partition), end in frontier.items():
+            if name == own:
+                ends[partition] = max(end, ends.get(partition, 0))
+        rows = [(own, partition, end) for partition, end in sorted(ends.items())]
+        self._change(replace(self.data, acknowledged=rows, acknowledged_at=asked_at))
+
+    async def _watch_replication(self) -> None:
+        while True:
+            try:
+                self.report = await replicator_client.replication(self._session, self._urls.replicator)
+                found: Lag = lag_of(self.report)
+            except ASK_FAILED as problem:
+                found = replace(self.data.lag, unknown=f"replicator: does not answer ({named(problem)})")
+            if found != self.data.lag:
+                self._change(replace(self.data, lag=found))
+            await self._clock.sleep(self._interval_seconds)
+
+    def _change(self, data: DataPlane) -> None:
+        before, self.data = self.data, data
+        if before != data:
+            self._on_change()
+
+
+def named(problem: Exception) -> str:
+    """What went wrong, also when the exception has no words for it."""
+    return str(problem) or type(problem).__name__
+
+
+def lag_of(report: ReplicationReport) -> Lag:
+    """Return how far behind this region was when the origins were last heard.
+
+    Since then nobody knows, and it is no reason to wait: an origin that is gone does not come nearer, and a region that
+    was caught up must not become ineligible while it is needed. A log that is over counts while somebody else
+    still holds more of it.
+    """
+    counted = [
+        found for found in report.logs if found.log.endswith(EVENTS) and not (found.sealed and _no_more_to_have(found))
+    ]
+    if not counted:
+        return Lag(unknown="")
+    worst = max(counted, key=lambda found: (_events(found), _seconds(found, report.at_ms)))
+    seconds = max(_seconds(found, report.at_ms) for found in counted)
+    return Lag(events=sum(_events(found) for found in counted), seconds=round(seconds, 2), log=worst.log, unknown="")
+
+
+def _no_more_to_have(found: LogReport) -> bool:
+    return found.caught_up or not found.source
+
+
+def _events(found: LogReport) -> int:
+    # A record holds at least one event; it is the best that is known when the origin's gateway did not say.
+    return found.lag_records if found.lag_events is None else found.lag_events
+
+
+def _seconds(found: LogReport, at_ms: int) -> float:
+    behind_since_ms = at_ms - found.lag_seconds * 1000
+    return max(0.0, (found.last_contact_ms - behind_since_ms) / 1000) if found.last_contact_ms else 0.0

@@ -1,0 +1,128 @@
+"""The controller as a process: put together, listen, campaign, and let the lease go when told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from aiohttp import web
+
+from services.common.clock import Clock, SystemClock, random_bytes
+from services.common.deployment import Deployment
+from services.common.health import Health
+from services.common.http import serving
+from services.common.logging import get_logger
+from services.common.metrics import add_metrics_route, new_registry
+from services.common.problem import problem_middleware
+from services.common.process import LoadedSettings
+from services.common.region_settings import RegionSettings
+from services.common.settings import SettingsError
+from services.controller.api import LeaseApi
+from services.controller.controller import Controller
+from services.controller.metrics import ControllerMetrics
+from services.controller.mirror import CONTROLLER, StoreMirror
+from services.controller.observe import Observer, Urls
+from services.controller.perform import Performer
+from services.controller.settings import ControllerSettings
+from services.coordination.election import Candidacy, Election
+from services.coordination.epoch_seen import EpochSeen
+from services.coordination.fence import FenceTimes
+from services.coordination.lease import LeaseStore
+from services.coordination.opening import opened_lease_store
+from services.coordination.registry import Registration
+from services.coordination.settings import CoordinationSettings
+
+VIEW_AGE_SECONDS_MAX = 10.0
+
+log = get_logger(__name__)
+
+
+async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set. Raises SettingsError for a region that is alone: it needs no controller."""
+    region, settings, coordination = (
+        loaded[RegionSettings],
+        loaded[ControllerSettings],
+        loaded[CoordinationSettings],
+    )
+    assert isinstance(region, RegionSettings)
+    assert isinstance(settings, ControllerSettings)
+    assert isinstance(coordination, CoordinationSettings)
+    if region.is_alone:
+        raise SettingsError(
+            "a region that is alone has nothing to elect. Start several with `meridian up --regions "
+            "east,west --witness north`, or leave the controller out."
+        )
+    clock = SystemClock()
+    async with (
+        opened_lease_store(region, coordination, clock) as store,
+        aiohttp.ClientSession() as session,
+        built(region, region.load_deployment(), settings, coordination, store, session, clock) as (controller, app),
+        serving(app, settings.host, region.control_port, shutdown_timeout_seconds=1.0) as port,
+    ):
+        log.info("listening", url=f"http://{settings.host}:{port}")
+        working = asyncio.ensure_future(controller.run())
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            await controller.let_go("the controller was told to stop")
+
+
+@asynccontextmanager
+async def built(
+    region: RegionSettings,
+    deployment: Deployment,
+    settings: ControllerSettings,
+    coordination: CoordinationSettings,
+    store: LeaseStore,
+    session: aiohttp.ClientSession,
+    clock: Clock,
+) -> AsyncIterator[tuple[Controller, web.Application]]:
+    """A controller with all its parts, and its HTTP application."""
+    metrics = ControllerMetrics(new_registry())
+    instance = random_bytes(8).hex()
+    times = FenceTimes(coordination.clock_rate_bound, coordination.quiesce_ms / 1000)
+    seen = EpochSeen(region.data_dir / "epoch_seen.json")
+    election = Election(store, clock, seen, coordination.lease_ttl_seconds, times)
+    controller = Controller(
+        region=region.name,
+        instance=instance,
+        regions=tuple(site.name for site in deployment.regions),
+        urls=(region.gateway_url, region.control_url),
+        clock=clock,
+        election=election,
+        limits=settings.limits(),
+        cycle_seconds=settings.cycle_ms / 1000,
+        renew_seconds=coordination.renew_interval_ms / 1000,
+        metrics=metrics,
+    )
+    who = Candidacy(region.name, instance, region.gateway_url, cause="")
+    urls = Urls(region.gateway_url, region.processor_url, region.inference_url, region.replicator_url)
+    controller.attach(
+        StoreMirror(store, clock, controller.wake),
+        Observer(urls, session, clock, interval_seconds=settings.observe_ms / 1000, on_change=controller.wake),
+        Performer(store, clock, election, who, metrics, settings.hold_down_seconds),
+        Registration(store, region.name, CONTROLLER, instance, b"{}", clock=clock, ttl_seconds=3.0),
+    )
+    app = web.Application(middlewares=[problem_middleware])
+    health = Health()
+    health.add("coordination", lambda: _store_blocker(controller))
+    health.add_notice("election", lambda: controller.sentence)
+    health.add_routes(app)
+    add_metrics_route(app, metrics.registry)
+    LeaseApi(controller).add_routes(app)
+    yield controller, app
+
+
+def _store_blocker(controller: Controller) -> str | None:
+    age = controller.clock.boottime() - controller.mirror.view().confirmed_at
+    if age <= VIEW_AGE_SECONDS_MAX:
+        return None
+    return "the coordination store was not heard yet" if age == float("inf") else f"no word for {age:.0f} s"
