@@ -117,9 +117,9 @@ class KeepAliveAnswer(msgspec.Struct, frozen=True):
 
 
 class PlainAnswer(msgspec.Struct, frozen=True):
-    """Any answer of which only the header matters."""
+    """Any answer of which only the header matters; a moved lead is answered without one."""
 
-    header: Header
+    header: Header = Header()
 
 
 class Event(msgspec.Struct, frozen=True):
