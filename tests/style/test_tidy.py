@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("streams", "models", "services", "infra", "bench", "tests")
+PACKAGES = ("streams", "models", "services", "region_sim", "infra", "bench", "tests")
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 400
 PACE_SECONDS_MAX = 0.05

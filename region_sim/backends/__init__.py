@@ -1,0 +1,1 @@
+"""Where a drill is carried out."""

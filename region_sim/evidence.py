@@ -1,0 +1,136 @@
+"""What is collected besides the clients' own calls, as values of a history: raw logs, digests, receipts, the fault.
+
+Collecting is not judging: rows are written down as they stand in a region's Kafka, and what they mean is left to the
+checkers, which read nothing but the history.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from services.receipts.model import Receipt
+
+Epoch = tuple[int, int]
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """One event in a region's log. An array in JSON: there are many."""
+
+    offset: int
+    """In the origin log."""
+    index: int
+    """In the frame."""
+    identity: str
+    """Hexadecimal, as the gateway wrote it."""
+    kind: str
+    time_ms: int
+    user: int
+    session: int
+    position: int
+    query: str
+    item: str
+    ranking: str
+    """Hexadecimal."""
+    body: str
+    """Empty for `served` events, whose bodies are long and which no app was promised."""
+
+
+class _Evidence(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
+    """One piece."""
+
+
+class DrillPlan(_Evidence, frozen=True, kw_only=True, tag="plan"):
+    """What was going to be done; the first entry of a history."""
+
+    drill: str
+    backend: str
+    seed: int
+    kind: str
+    regions: list[str]
+    parameters: msgspec.Raw
+    """The whole drill as JSON, for the reader of the history and for the marks."""
+
+
+class FaultSeen(_Evidence, frozen=True, kw_only=True, tag="fault"):
+    """The fault as it was really injected."""
+
+    kind: str
+    target: str
+    was_active: bool
+    region_lost: bool
+    """Whether the whole of a region was taken away, so that a receipt about it is due."""
+    incarnation: str
+    """The life that the target was in; empty for a witness."""
+    verified: bool
+    details: str
+
+
+class LogRows(_Evidence, frozen=True, kw_only=True, tag="rows"):
+    """Some records of one partition of one log, as a region's Kafka holds them."""
+
+    region: str
+    log: str
+    partition: int
+    rows: list[Row]
+
+
+class LogRead(_Evidence, frozen=True, kw_only=True, tag="log_read"):
+    """Says that a log was read to its end: without this, what is not in `rows` may only not have been read."""
+
+    region: str
+    log: str
+    next_offsets: dict[int, int]
+    """By partition: after the last record, in the offsets of the origin."""
+    corrupt: int
+    """Records that could not be read."""
+    holes: int
+
+
+class HeldEnds(_Evidence, frozen=True, kw_only=True, tag="held_ends"):
+    """How much of the lost region's log a survivor held, after the takeover and before the heal."""
+
+    region: str
+    log: str
+    next_offsets: dict[int, int]
+
+
+class StateSeen(_Evidence, frozen=True, kw_only=True, tag="state"):
+    """What a processor says of its state, all regions standing at one frontier if it can be had."""
+
+    region: str
+    incarnation: str
+    frontier: list[tuple[str, int, int]]
+    digest: str
+    events: int
+    item_events: int
+    late: int
+    dead: int
+
+
+class MarkerSeen(_Evidence, frozen=True, kw_only=True, tag="marker"):
+    """An EPOCH marker in a rankings log."""
+
+    seen_in: str
+    log: str
+    partition: int
+    offset: int
+    region: str
+    incarnation: str
+    epoch: Epoch
+
+
+class ReceiptSeen(_Evidence, frozen=True, kw_only=True, tag="receipt"):
+    """A receipt as a region's controller shows it."""
+
+    seen_in: str
+    receipt: Receipt
+
+
+class ReceiptsRead(_Evidence, frozen=True, kw_only=True, tag="receipts_read"):
+    """Says that all receipts were asked for and given."""
+
+    seen_in: str
+    count: int
+
+
+Evidence = DrillPlan | FaultSeen | LogRows | LogRead | HeldEnds | StateSeen | MarkerSeen | ReceiptSeen | ReceiptsRead

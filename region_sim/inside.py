@@ -1,0 +1,54 @@
+"""The part of a drill that runs where its clients are: outside the regions, but inside their network.
+
+With network namespaces only processes in the deployment's own "outside" reach the regions, so this is a process of its
+own: `python -m region_sim.inside DIRECTORY`. It writes the history and says nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import msgspec
+
+from region_sim.conduct import Conductor
+from region_sim.errors import DrillBroken
+from region_sim.history import HistoryWriter
+from region_sim.spec import Drill
+from region_sim.verdict import HISTORY_FILE
+from services.common.clock import Clock, SystemClock
+from services.common.deployment import load_deployment
+
+ORDER_FILE = "order.json"
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done."""
+
+    drill: Drill
+    seed: int
+    run: str
+    deployment: str
+
+
+async def carry_out(directory: Path, clock: Clock) -> None:
+    """Carry the order in `directory` out. Raises RegionSimError."""
+    order = msgspec.json.decode((directory / ORDER_FILE).read_bytes(), type=Order)
+    deployment = load_deployment(Path(order.deployment))
+    with HistoryWriter(directory / HISTORY_FILE, clock) as history:
+        await Conductor(order.drill, order.seed, order.run, deployment, history, clock).run()
+
+
+def main() -> int:
+    """Exit code 0: there is a history to judge; 1: the drill broke."""
+    try:
+        asyncio.run(carry_out(Path(sys.argv[1]), SystemClock()))
+    except DrillBroken as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

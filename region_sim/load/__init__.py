@@ -1,0 +1,1 @@
+"""Apps outside the regions: what they say, when, and what they write down."""

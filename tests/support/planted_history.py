@@ -1,0 +1,288 @@
+"""Histories made by hand: one that is right in everything, and ways to plant in it what a checker must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from region_sim.evidence import (
+    DrillPlan,
+    Epoch,
+    Evidence,
+    FaultSeen,
+    HeldEnds,
+    LogRead,
+    LogRows,
+    MarkerSeen,
+    ReceiptSeen,
+    ReceiptsRead,
+    Row,
+    StateSeen,
+)
+from region_sim.history import NO_CALL, Entry, EntryType, Said
+from region_sim.spec import Drill, Kill, Marks, Partition, Topology, Wipe
+from services.ledger.acks import Ack
+from services.ledger.identity import identity_of
+from services.receipts.model import Range, Receipt, Timeline
+from streams.frame import EventRow
+from streams.kinds import Kind
+
+FIRST: Epoch = (0, 5)
+SECOND: Epoch = (0, 9)
+UNIX_MS = 1_800_000_000_000
+LOG = "east-1.events"
+FAULT_AT = 10.0
+
+
+@dataclass
+class Planted:
+    """What happened in a drill: east is active, is lost at second 10, west takes over, east comes back."""
+
+    kind: str = "kill"
+    marks: Marks = field(default_factory=Marks)
+    entries: list[Entry] = field(default_factory=list)
+    rows: dict[str, list[Row]] = field(default_factory=lambda: {"east": [], "west": []})
+    receipts: list[Receipt] = field(default_factory=list)
+    states: dict[str, StateSeen] = field(default_factory=dict)
+    number: int = 0
+
+    def add(
+        self,
+        type: EntryType,  # noqa: A002
+        op: str,
+        process: str,
+        at: float,
+        *,
+        call: int = NO_CALL,
+        region: str = "",
+        epoch: Epoch | None = None,
+        acks: list[Ack] | None = None,
+        said: list[Said] | None = None,
+        note: str = "",
+        error: str = "",
+        evidence: Evidence | None = None,
+    ) -> Entry:
+        """One entry."""
+        entry = Entry(
+            index=len(self.entries),
+            type=type,
+            op=op,
+            process=process,
+            monotonic_seconds=at,
+            unix_ms=UNIX_MS + int(at * 1000),
+            call=call,
+            region=region,
+            epoch=epoch,
+            acks=acks or [],
+            said=said or [],
+            note=note,
+            error=error,
+            evidence=evidence,
+        )
+        self.entries.append(entry)
+        return entry
+
+    def search(self, process: str, at: float, region: str, epoch: Epoch, *, asked_at: int | None = None) -> Entry:
+        """An accepted ranking; `asked_at`: the index of an earlier invoke."""
+        call = self.add("invoke", "search", process, at - 0.02).index if asked_at is None else asked_at
+        return self.add("ok", "search", process, at, call=call, region=region, epoch=epoch)
+
+    def ask(self, process: str, at: float) -> int:
+        """Only the question; returns its index."""
+        return self.add("invoke", "search", process, at).index
+
+    def event(self, at: float, *, log: str = LOG, process: str = "bare-east", held: str = "east west") -> Ack:
+        """An acknowledged click that lies in the logs of the regions in `held`."""
+        self.number += 1
+        offset = self.number
+        time_ms = UNIX_MS + int(at * 1000)
+        event = EventRow(
+            identity=b"", time_ms=time_ms, user=77, session=5, kind=Kind.CLICK, query="q", item=f"item-{offset}"
+        )
+        ack = Ack(
+            source=f"/drill/{process}",
+            id=f"e{offset}",
+            time_ms=time_ms,
+            kind="click",
+            log=log,
+            partition=0,
+            offset=offset,
+            query="q",
+            item=event.item,
+        )
+        row = Row(
+            offset=offset,
+            index=0,
+            identity=identity_of(ack.source, ack.id, event).hex(),
+            kind="click",
+            time_ms=time_ms,
+            user=77,
+            session=5,
+            position=0,
+            query="q",
+            item=event.item,
+            ranking=event.ranking.hex(),
+            body="",
+        )
+        for region in held.split():
+            self.rows[region].append(row)
+        said = Said(source=ack.source, id=ack.id, time_ms=time_ms, kind="click", query="q", item=event.item)
+        call = self.add("invoke", "publish", process, at - 0.01, said=[said]).index
+        self.add("ok", "publish", process, at, call=call, acks=[ack])
+        return ack
+
+    def phase(self, name: str, at: float) -> None:
+        """The beginning of a phase."""
+        self.add("info", "phase", "conductor", at, note=name)
+
+
+def receipt(**changes: object) -> Receipt:
+    """The receipt of the planted drill: contact until 0.3 s before the fault, nothing missing, healed."""
+    made = Receipt(
+        receipt_id="r1",
+        kind="failover",
+        region="east",
+        incarnation="east-1",
+        was_active=True,
+        issued_by="west",
+        epoch=SECOND,
+        created_ms=UNIX_MS + 13_000,
+        reason="lease expired",
+        survivors=["west"],
+        last_contact_ms=UNIX_MS + 9_700,
+        ranges=[],
+        remaining=[],
+        state="healed",
+        timeline=Timeline(
+            last_seen_ms=UNIX_MS + 11_900,
+            lease_gone_ms=UNIX_MS + 12_000,
+            acquired_ms=UNIX_MS + 12_100,
+            serving_ms=UNIX_MS + 12_300,
+        ),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def range_of(start: int, end: int, events: int | None) -> Range:
+    """A range of the planted log."""
+    return Range(log=LOG, partition=0, start=start, end=end, events=events)
+
+
+def state(region: str, events: int, **changes: object) -> StateSeen:
+    """A region's word at the end."""
+    frontier = [(LOG, 0, 1_000), ("west-1.events", 0, 1_000)]
+    made = StateSeen(
+        region=region,
+        incarnation=f"{region}-1",
+        frontier=frontier,
+        digest="d1",
+        events=events,
+        item_events=0,
+        late=0,
+        dead=0,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def plan(planted: Planted) -> DrillPlan:
+    """The first entry's evidence."""
+    faults = {"kill": Kill(), "wipe": Wipe(), "partition": Partition()}
+    network = "namespaces" if planted.kind == "partition" else "loopback"
+    drill = Drill(
+        name="planted",
+        summary="planted",
+        fault=faults[planted.kind],
+        marks=planted.marks,
+        topology=Topology(network=network),  # type: ignore[arg-type]
+    )
+    return DrillPlan(
+        drill="planted",
+        backend="process",
+        seed=7,
+        kind=planted.kind,
+        regions=["east", "west"],
+        parameters=msgspec.Raw(msgspec.json.encode(drill)),
+    )
+
+
+Plant = Callable[[Planted], None]
+
+
+def nothing(planted: Planted) -> None:
+    """Plants nothing."""
+
+
+def history(
+    kind: str = "kill",
+    *,
+    before: Plant = nothing,
+    during: Plant = nothing,
+    end: Plant = nothing,
+    evidence: Callable[[list[Evidence]], list[Evidence]] = lambda found: found,
+    marks: Marks | None = None,
+    held_end: int = 1_000,
+) -> list[Entry]:
+    """The entries of a drill in which all is well, but for what is planted before, during and after the fault.
+
+    `end` may change receipts and states before they are written; `evidence` what is collected at the end.
+    """
+    planted = Planted(kind=kind, marks=marks or Marks())
+    planted.add("info", "plan", "conductor", 0.0, evidence=plan(planted))
+    planted.phase("steady", 1.0)
+    for step in range(8):
+        planted.search("library-east", 2.0 + step, "east", FIRST)
+        planted.search("bare-east", 2.2 + step, "east", FIRST)
+        planted.event(2.4 + step)
+        planted.event(2.5 + step, log="west-1.events", process="bare-west")
+    before(planted)
+    began = planted.add("invoke", "fault", "nemesis", FAULT_AT, region="east")
+    seen = FaultSeen(
+        kind=kind, target="east", was_active=True, region_lost=True, incarnation="east-1", verified=True, details=""
+    )
+    planted.add("ok", "fault", "nemesis", FAULT_AT + 0.1, call=began.index, region="east", evidence=seen)
+    during(planted)
+    planted.search("library-west", FAULT_AT + 2.5, "west", SECOND)
+    planted.event(FAULT_AT + 3, log="west-1.events", process="bare-west")
+    if kind == "partition":
+        planted.event(FAULT_AT + 3.1)
+    planted.search("bare-west", FAULT_AT + 3.2, "west", SECOND)
+    heal = planted.add("invoke", "heal", "nemesis", 14.0)
+    held = HeldEnds(region="west", log=LOG, next_offsets={0: held_end})
+    planted.add("info", "collect", "collector", 13.9, evidence=held)
+    planted.add("ok", "heal", "nemesis", 14.5, call=heal.index)
+    planted.search("library-east", 15.0, "west", SECOND)
+    planted.phase("load stops", 16.0)
+    planted.add("ok", "settle", "conductor", 17.0)
+    planted.receipts = [receipt(state="confirmed_lost" if kind == "wipe" else "healed")]
+    planted.states = {region: state(region, _distinct(planted.rows[region])) for region in planted.rows}
+    end(planted)
+    for piece in evidence(_collected(planted)):
+        planted.add("info", "collect", "collector", 18.0, evidence=piece)
+    return planted.entries
+
+
+def _distinct(rows: list[Row]) -> int:
+    return len({row.identity for row in rows})
+
+
+def _collected(planted: Planted) -> list[Evidence]:
+    found: list[Evidence] = list(planted.states.values())
+    for region, rows in planted.rows.items():
+        # Offsets are unique over both logs, so the log of a row is found by its acknowledgement.
+        logs = {ack.offset: ack.log for entry in planted.entries for ack in entry.acks}
+        for log in (LOG, "west-1.events"):
+            mine = [row for row in rows if logs.get(row.offset, LOG) == log]
+            found += [
+                LogRows(region=region, log=log, partition=0, rows=mine),
+                LogRead(region=region, log=log, next_offsets={0: 1_000}, corrupt=0, holes=0),
+            ]
+        marker = {"region": "east", "incarnation": "east-1", "epoch": FIRST}
+        found.append(MarkerSeen(seen_in=region, log="east-1.rankings", partition=0, offset=0, **marker))  # type: ignore[arg-type]
+    found += [ReceiptSeen(seen_in="west", receipt=one) for one in planted.receipts]
+    found.append(ReceiptsRead(seen_in="west", count=len(planted.receipts)))
+    return found
+
+
+__all__ = ["Planted", "history", "range_of", "receipt", "replace", "state"]
