@@ -26,7 +26,8 @@ from services.region.errors import StartLater
 from services.region.renewal import begin_anew
 
 PREPARE = "prepare"
-ETCD_READY = "/readyz?verbose"
+ETCD_READY = "/readyz?verbose&exclude=non_learner"
+"""In quorum, and up to date; a learner, which a wiped site comes back as, is as ready as it can be."""
 SERVICES_WITH_HOST = ("gateway", "processor", "replicator", "controller")
 
 
