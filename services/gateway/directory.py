@@ -5,17 +5,19 @@ taken all the same, and a read token of a life that was known yesterday is known
 registered, the deployment's own address for it is told.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
+from services.common.clock import Clock
 from services.common.logging import get_logger
+from services.controller.client import NO_EPOCH
 from services.coordination import CoordinationError
 from services.coordination.lease import LeaseStore
 from services.coordination.lives import Life, all_lives, incarnations_to_subscribe
+from services.coordination.region_record import EPOCH_OPEN
 from services.coordination.registry import Registered, registered
 from services.gateway.client import KIND, GatewayEntry
 from services.gateway.routing import Rights
@@ -63,7 +65,9 @@ class Directory:
         """Read all of it anew. Raises CoordinationError."""
         self.take(await all_lives(store), await registered(store, None, KIND))
 
-    async def follow(self, store: LeaseStore, interval_seconds: float, on_news: Callable[[], None]) -> None:
+    async def follow(
+        self, store: LeaseStore, clock: Clock, interval_seconds: float, on_news: Callable[[], None]
+    ) -> None:
         """Read it anew for ever; a store that is away changes nothing."""
         away = False
         while True:
@@ -76,7 +80,7 @@ class Directory:
             else:
                 away = False
                 on_news()
-            await asyncio.sleep(interval_seconds)
+            await clock.sleep(interval_seconds)
 
     def answer(self) -> RegionsAnswer:
         """Who is active, and where everybody is."""
@@ -85,10 +89,12 @@ class Directory:
         if active is None and leader is not None and leader.region != self._region:
             active = leader.region
         names = sorted({*self._addresses, *self._gateways})
+        epoch = max(self._rights.largest_epoch, term.epoch)
         return RegionsAnswer(
             region=self._region,
             active=active,
-            epoch=max(self._rights.largest_epoch, term.epoch),
+            # A region that is alone acts without an election.
+            epoch=EPOCH_OPEN if term.active and epoch == NO_EPOCH else epoch,
             view_age_ms=None if age is None else int(age * 1000),
             regions=[
                 RegionGateways(region=name, gateways=self._gateways_of(name), active=name == active) for name in names

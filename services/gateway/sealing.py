@@ -5,12 +5,11 @@ that this gateway sent after the cut stand where acknowledged ones stood. Withou
 and takes nothing meanwhile.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
-from services.coordination import KeyValueStore, StoreUnavailable, lives
+from services.coordination import CasConflict, KeyValueStore, StoreUnavailable, lives
 from services.gateway.acked_ends import Cut
 
 log = get_logger(__name__)
@@ -37,11 +36,11 @@ async def seal(store: KeyValueStore, incarnation: str, cuts: Sequence[Cut], cloc
     while True:
         try:
             await lives.seal_life(store, incarnation, because, clock.unix_ms(), found)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, CasConflict) as error:
             if clock.boottime() - began > GIVE_UP_SECONDS:
                 log.error("the life could not be sealed", incarnation=incarnation, cuts=because, reason=str(error))
                 return False
-            await asyncio.sleep(RETRY_SECONDS)
+            await clock.sleep(RETRY_SECONDS)
         else:
             log.error("the life is sealed", incarnation=incarnation, because=because)
             return True

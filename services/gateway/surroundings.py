@@ -89,7 +89,7 @@ class Surroundings:
         entry = msgspec.json.encode(GatewayEntry(others.url))
         instance = core.desk.reply_to
         registration = Registration(others.store, others.region, KIND, instance, entry, clock=others.clock)
-        return [core.directory.follow(others.store, interval_seconds, on_news), registration.run()]
+        return [core.directory.follow(others.store, others.clock, interval_seconds, on_news), registration.run()]
 
     def _changed(self, answer: LeaseAnswer) -> None:
         """The controller says something new: whoever waits for an answer should not wait in vain."""
