@@ -162,7 +162,7 @@ class Election:
     def heed(self, leader: Versioned | None, generation: int, revision: int) -> None:
         """Take note of what the store showed at `revision`; ends a term that the store contradicts."""
         if leader is not None and (record := _leader_or_none(leader)) is not None:
-            self.seen.observe((record.generation, leader.create_revision), record.instance)
+            self.seen.observe((record.generation, leader.create_revision), _holder(record))
         held = self._held
         if held is None:
             return
@@ -208,7 +208,7 @@ class Election:
         """Hold the new epoch against everything known before anybody acts under it."""
         epoch = (record.generation, written.create_revision)
         generation = await self._generation()
-        if generation != record.generation or not self.seen.admits(epoch, record.instance):
+        if generation != record.generation or not self.seen.admits(epoch, _holder(record)):
             await self._give_back_claim()
             if generation == record.generation:
                 generation = await self._generation_at_least(self.seen.epoch[0] + 1)
@@ -216,7 +216,7 @@ class Election:
                 f"epoch {epoch} lies behind what was seen before ({self.seen.epoch}, generation {generation}): "
                 "the store was restored or rebuilt"
             )
-        self.seen.observe(epoch, record.instance)
+        self.seen.observe(epoch, _holder(record))
         self._claim = None
         now = self._clock.boottime()
         self._held = Held(epoch, claim.lease_id, claim.deadline, now)
@@ -296,6 +296,11 @@ def read_leader(found: Versioned) -> LeaderRecord:
         return msgspec.json.decode(found.value, type=LeaderRecord)
     except msgspec.DecodeError as error:
         raise StoreDamaged(f"{found.key} does not hold a leader ({error})") from error
+
+
+def _holder(record: LeaderRecord) -> str:
+    """The very claim: one process may hold several terms, and after a restore they could bear one number."""
+    return f"{record.instance}/{record.lease_id:x}"
 
 
 def _leader_or_none(found: Versioned) -> LeaderRecord | None:

@@ -25,8 +25,8 @@ class Seen(msgspec.Struct, frozen=True):
     """What was seen, as it stands on disk."""
 
     epoch: Epoch = NOTHING_SEEN
-    instance: str = ""
-    """Who held it; empty when that is not known."""
+    holder: str = ""
+    """Which claim it was; empty when that is not known."""
 
 
 class EpochSeen:
@@ -41,15 +41,15 @@ class EpochSeen:
         """The largest epoch seen."""
         return self._seen.epoch
 
-    def admits(self, epoch: Epoch, instance: str) -> bool:
-        """Whether `instance` may act under `epoch`: it is larger than all others that were seen."""
-        return epoch > self._seen.epoch or (epoch == self._seen.epoch and instance == self._seen.instance)
+    def admits(self, epoch: Epoch, holder: str) -> bool:
+        """Whether `holder` may act under `epoch`: it is larger than all others that were seen."""
+        return epoch > self._seen.epoch or (epoch == self._seen.epoch and holder == self._seen.holder)
 
-    def observe(self, epoch: Epoch, instance: str = "") -> bool:
+    def observe(self, epoch: Epoch, holder: str = "") -> bool:
         """Take note of an epoch; True when it is the largest yet. On disk before this returns. Raises OSError."""
         if epoch <= self._seen.epoch:
             return False
-        seen = Seen(epoch, instance)
+        seen = Seen(epoch, holder)
         if self._file is not None:
             _write(self._file, seen)
         self._seen = seen
