@@ -133,7 +133,7 @@ class GatewayParts:
     ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and decoded body of the answer."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.client.post(path, data=raw, headers=headers or JSON) as response:
+        async with self.client.post(path, data=raw, headers=headers or JSON, allow_redirects=False) as response:
             return response.status, dict(response.headers), json.loads(await response.read())
 
     def answer(self, ask: Ask, **changes: Any) -> None:

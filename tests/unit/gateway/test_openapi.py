@@ -8,10 +8,12 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from services.common.health import Health
+from services.controller.client import Leader
 from services.gateway.app import web_app
 from services.gateway.openapi import document
 from streams.events import DATA_TYPES
-from tests.support.gateway_parts import BATCH, JSON, STRUCTURED, TIME, GatewayParts, event
+from tests.support.gateway_parts import BATCH, JSON, LOG, STRUCTURED, TIME, GatewayParts, event
+from tests.support.gateway_rights import GivenRights
 
 DESCRIBED = document(secured=False)
 SEARCH = {"user": "u", "query": "q", "id": "1", "time": TIME}
@@ -22,12 +24,14 @@ def validator(schema: dict[str, Any]) -> Draft202012Validator:
     return Draft202012Validator({**schema, "components": DESCRIBED["components"]})
 
 
-def check_answer(path: str, status: int, headers: dict[str, str], body: object) -> None:
+def check_answer(path: str, status: int, headers: dict[str, str], body: object, method: str = "post") -> None:
     """The answer is one that the description promises for this route."""
-    promised = DESCRIBED["paths"][path]["post"]["responses"][str(status)]
+    promised = DESCRIBED["paths"][path][method]["responses"][str(status)]
     (media,) = promised["content"]
     assert headers["Content-Type"].partition(";")[0] == media
     validator(promised["content"][media]["schema"]).validate(body)
+    if "Location" in promised.get("headers", {}):
+        assert headers["Location"].startswith("http")
     if promised.get("headers", {}).get("Retry-After", {}).get("required"):
         assert int(headers["Retry-After"]) >= 1
 
@@ -104,6 +108,35 @@ async def test_refusals_for_want_of_room_or_log_fit_the_description() -> None:
         gateway.core.close("closing")
         for path in ("/v1/events", "/v1/similar"):
             status, found, answer = await gateway.post(path, {"item": "i"}, STRUCTURED)
+            check_answer(path, status, found, answer)
+
+
+HELD: dict[str, Any] = {"region": "west", "incarnation": "west-1", "log": LOG, "held": {"0": 0}}
+
+
+async def test_answers_among_regions_fit_the_description() -> None:
+    """The way to the active region, who is active, what a copier is told, and what no peer confirmed."""
+    rights = GivenRights(leader=Leader(region="west", epoch=(0, 7), gateway_url="http://west", serving=True))
+    async with GatewayParts(rights=rights, ack_timeout_ms=10) as gateway:
+        status, found, answer = await gateway.post("/v1/recommendations", {"user": "u"})
+        assert status == 307
+        check_answer("/v1/recommendations", status, found, answer)
+        async with gateway.client.get("/v1/regions") as response:
+            check_answer("/v1/regions", response.status, dict(response.headers), await response.json(), "get")
+        for change, expected in (({}, 200), ({"incarnation": "west-0"}, 409), ({"region": 1}, 400)):
+            status, found, answer = await gateway.post("/v1/replication/held", {**HELD, **change})
+            assert status == expected
+            check_answer("/v1/replication/held", status, found, answer)
+        rights.give((0, 1))
+        gateway.sink.on_ask = gateway.answer
+        remote = {"Meridian-Ack": "remote"}
+        for path, body, headers in (
+            ("/v1/events", [event(1), event(2)], BATCH),
+            ("/v1/events", event(), STRUCTURED),
+            ("/v1/search", {**SEARCH, "deadline_ms": 100}, JSON),
+        ):
+            status, found, answer = await gateway.post(path, body, {**headers, **remote})
+            assert (status, answer["stored"]) == (504, "local")
             check_answer(path, status, found, answer)
 
 
