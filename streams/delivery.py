@@ -18,6 +18,9 @@ from streams.logs import producer_settings
 POLL_SECONDS: Final = 0.5
 """How long the polling thread sleeps at most before it looks whether it should end."""
 
+BY_KEY: Final = -1
+"""As a partition: the one that the key belongs to."""
+
 Headers = Sequence[tuple[str, bytes]]
 OnReport = Callable[[KafkaError | None, Message], None]
 
@@ -27,8 +30,9 @@ class DeliveryError(StreamError):
 
 
 class Delivery:
-    """An idempotent producer for one event loop. Create it inside the loop, `close` it there.
+    """A producer for one event loop; idempotent unless asked otherwise. Create it inside the loop, `close` it there.
 
+    A producer that gives up early must not be idempotent: it would have to forget what it sent before it may go on.
     `delivery_timeout_ms` bounds how long a record may wait for its acknowledgement; `queue_messages_max` bounds what
     may wait at all. `on_fatal` is called on the event loop, once, when the producer has given up for good (as after a
     log that was cut): everything sent from then on is refused, so whoever depends on it must start again.
@@ -41,12 +45,14 @@ class Delivery:
         delivery_timeout_ms: int,
         queue_messages_max: int,
         on_fatal: Callable[[DeliveryError], None] | None = None,
+        idempotent: bool = True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_fatal = on_fatal
         self._producer = Producer(
             {
                 **producer_settings(bootstrap),
+                "enable.idempotence": idempotent,
                 "delivery.timeout.ms": delivery_timeout_ms,
                 "queue.buffering.max.messages": queue_messages_max,
                 # A waiting ranking is worth more than a fuller request.
@@ -67,6 +73,7 @@ class Delivery:
         key: bytes,
         headers: Headers,
         on_report: OnReport,
+        partition: int = BY_KEY,
     ) -> None:
         """Queue a record; `on_report` is called on the event loop.
 
@@ -78,14 +85,16 @@ class Delivery:
                 self._loop.call_soon_threadsafe(on_report, error, message)
 
         try:
-            self._producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=report)
+            self._producer.produce(
+                topic, value=value, key=key, partition=partition, headers=list(headers), on_delivery=report
+            )
         except BufferError as error:
             raise DeliveryError(f"the queue of records for {topic} is full; the broker does not keep up") from error
         except KafkaException as error:
             self._notice(error)
             raise DeliveryError(f"a record for {topic} was refused before it was sent: {error}") from error
 
-    async def deliver(self, topic: str, value: bytes, *, key: bytes, headers: Headers) -> None:
+    async def deliver(self, topic: str, value: bytes, *, key: bytes, headers: Headers, partition: int = BY_KEY) -> None:
         """Write a record and wait for the broker's acknowledgement. Raises DeliveryError without one."""
         done: asyncio.Future[KafkaError | None] = self._loop.create_future()
 
@@ -93,7 +102,7 @@ class Delivery:
             if not done.done():
                 done.set_result(error)
 
-        self.send(topic, value, key=key, headers=headers, on_report=settle)
+        self.send(topic, value, key=key, headers=headers, on_report=settle, partition=partition)
         error = await done
         if error is not None:
             raise DeliveryError(f"a record for {topic} was not acknowledged: {error.str()}")

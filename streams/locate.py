@@ -5,7 +5,7 @@ twice), the header of whatever is found says how far off the guess was. After a 
 read record by record; that is slow, and only happens when the record is not there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -72,13 +72,30 @@ def locate(consumer: Consumer, place: Place, wanted: int, timeout_seconds: float
     return None
 
 
-def last_of(consumer: Consumer, place: Place, timeout_seconds: float) -> Located | None:
-    """The last record of a log; None when it is empty. Blocks. Raises LogUnreachableError."""
+def records_at(consumer: Consumer, offsets: Mapping[Place, int], timeout_seconds: float) -> dict[Place, Located]:
+    """The records at these own offsets, of all partitions at once; what is not there is left out. Blocks.
+
+    Raises LogUnreachableError.
+    """
+    found: dict[Place, Located] = {}
+    open_places = set(offsets)
     try:
-        low, end = consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_seconds)
-        return next(_read(consumer, place, end - 1, end, timeout_seconds), None) if end > low else None
+        consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        while open_places:
+            message = consumer.poll(timeout_seconds)
+            if message is None:
+                raise LogUnreachableError(f"{len(open_places)} partitions did not show a record in time")
+            place = (message.topic() or "", message.partition() or 0)
+            if place not in open_places:
+                continue
+            shown = located(message) if message.error() is None else None
+            if shown is not None:
+                found[place] = shown
+            open_places.discard(place)
+        consumer.unassign()
     except KafkaException as error:
-        raise LogUnreachableError(f"{place[0]}/{place[1]} does not show its last record: {error}") from error
+        raise LogUnreachableError(f"records cannot be read: {error}") from error
+    return found
 
 
 def located(message: Message) -> Located | None:

@@ -8,22 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from confluent_kafka import KafkaError, Message
-
 from models.catalogue import Catalogue
 from models.encode import counters_score, popularity_score
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
-from services.coordination.region_record import EPOCH_OPEN
 from services.inference.client import InferenceClient
-from services.processor.answering import Answerer, Publish
+from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.cut_mark import leave_mark
 from services.processor.features import ModelFeaturizer
-from services.processor.gate import Gate
 from services.processor.identity import Identity
 from services.processor.ladder import Ladder
+from services.processor.leadership import Leadership, lead, publisher
 from services.processor.live import Live, marks_of
 from services.processor.logs import Logs
 from services.processor.metrics import Figures, ProcessorMetrics
@@ -33,19 +30,17 @@ from services.processor.snapshots import Snapshots
 from services.processor.stall import DeliveryStalledError, StallDetector
 from streams.agents import add_events_agent
 from streams.app import DeliveringApp, FaustSettings, make_app
-from streams.asks import Ranking, encode_ranking
 from streams.broker_probe import BrokerProbe
 from streams.dead_letter import bury
 from streams.delivery import Delivery, DeliveryError
 from streams.errors import LogTruncated
 from streams.intake import Intake
-from streams.logs import events_log, rankings_log
+from streams.logs import events_log
 from streams.state import State
 from streams.truncation import EpochsSeen, LogUnreachableError, Place, Watch
 
 log = get_logger(__name__)
 
-HEADER_EPOCH = "meridian-epoch"
 STOP_SECONDS = 3.0
 
 
@@ -57,7 +52,7 @@ class Assembly:
     app: DeliveringApp
     watch: Watch
     seen: EpochsSeen
-    gate: Gate
+    leadership: Leadership
     live: Live
     catalogue: CatalogueFollower
     featurizer: ModelFeaturizer
@@ -76,7 +71,13 @@ class Assembly:
 
     def figures(self) -> Figures:
         """What the process looks like now."""
-        return self.live.figures(self.group, self.next_offsets(), self.snapshots.age_seconds, lambda: self.gate.is_open)
+        return self.live.figures(
+            self.group,
+            self.next_offsets(),
+            self.snapshots.age_seconds,
+            gate_open=self.leadership.blocker() is None,
+            leader_epoch=self.leadership.leader_epoch,
+        )
 
     def faust_blocker(self) -> str | None:
         """Why no records come; None once the broker has answered a fetch."""
@@ -129,7 +130,7 @@ class Assembly:
 
     async def stop_in_order(self) -> None:
         """No more effects, no more records, then what is known is written down."""
-        self.gate.shut("the processor is stopping")
+        self.leadership.gate.end("the processor is stopping")
         await self.live.answerer.drain(0.2)
         await self._stop_faust()
         if self.watch.cut is None:
@@ -137,11 +138,12 @@ class Assembly:
 
     async def close(self) -> None:
         """Let everything go; safe after any failure. A Faust that crashed is left alone: the process ends."""
-        self.gate.shut("the processor has ended")
+        self.leadership.gate.end("the processor has ended")
         if not self.failure.done():
             await self._stop_faust()
         await self.live.answerer.drain(0)
         await self.inference.close()
+        await self.leadership.close()
         await self.delivery.close(1.0)
 
     async def _stop_faust(self) -> None:
@@ -167,7 +169,7 @@ def assemble(
     delivery = _delivery(region, settings, lambda error: _settle(failure, error))
     logs = restored.logs
     watch = _watch(group, logs, state, seen, region, settings, clock)
-    gate = Gate(EPOCH_OPEN)
+    leadership = lead(group, lambda: logs, region, settings, clock)
     items = Catalogue(state.catalogue)
     featurizer = ModelFeaturizer(items, restored.index.read, settings.candidates_max)
     inference = InferenceClient(region.inference_url, clock=clock)
@@ -179,8 +181,8 @@ def assemble(
             region=identity.region,
             featurizer=featurizer,
             ladder=Ladder(inference.infer, counters_score, popularity_score),
-            gate=gate,
-            publish=_publisher(delivery, rankings_log(identity.incarnation), metrics),
+            gate=leadership.gate,
+            publish=publisher(leadership.rankings, identity.incarnation, metrics),
             frontier=lambda: state.frontier,
             clock=clock,
             limits=settings.ask_limits,
@@ -212,7 +214,7 @@ def assemble(
         app=app,
         watch=watch,
         seen=seen,
-        gate=gate,
+        leadership=leadership,
         live=live,
         catalogue=catalogue,
         featurizer=featurizer,
@@ -237,7 +239,7 @@ def _delivery(
     return Delivery(
         region.bootstrap,
         delivery_timeout_ms=int(settings.delivery_timeout_seconds * 1000),
-        queue_messages_max=settings.rankings_queue_max,
+        queue_messages_max=settings.dead_letters_queue_max,
         on_fatal=on_fatal,
     )
 
@@ -290,21 +292,3 @@ def _snapshots(
 def _settle(failure: asyncio.Future[BaseException], error: BaseException) -> None:
     if not failure.done():
         failure.set_result(error)
-
-
-def _publisher(delivery: Delivery, topic: str, metrics: ProcessorMetrics) -> Publish:
-    def report(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            metrics.rankings_lost.inc()
-
-    def publish(ranking: Ranking) -> None:
-        epoch = f"{ranking.epoch[0]}:{ranking.epoch[1]}".encode()
-        delivery.send(
-            topic,
-            encode_ranking(ranking),
-            key=ranking.reply_to.encode(),
-            headers=[(HEADER_EPOCH, epoch)],
-            on_report=report,
-        )
-
-    return publish

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -11,7 +11,7 @@ from services.common.logging import get_logger
 from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.metrics import Figures, ProcessorMetrics
-from streams.asks import decode_asks
+from streams.asks import Epoch, decode_asks
 from streams.digest import digest
 from streams.errors import DECODE_ERRORS
 from streams.fold import Applied
@@ -116,7 +116,9 @@ class Live:
         group: str,
         read_to: Mapping[Place, int],
         snapshot_age_seconds: float,
-        gate_open: Callable[[], bool],
+        *,
+        gate_open: bool,
+        leader_epoch: Epoch,
     ) -> Figures:
         """What the process looks like now; `read_to` are the next offsets of this region's Kafka."""
         state = self.state
@@ -129,7 +131,8 @@ class Live:
             snapshot_age_seconds=snapshot_age_seconds,
             scoring=self.answerer.scoring,
             waiting=self.answerer.waiting,
-            gate_open=gate_open(),
+            gate_open=gate_open,
+            leader_epoch=leader_epoch,
             log_cut=self.watch.cut is not None,
             proofs=self.watch.proofs,
             state_bytes=state.nbytes(),

@@ -11,7 +11,9 @@ from prometheus_client.registry import Collector
 
 from services.common.logging import get_logger
 from services.common.metrics import SECONDS_BUCKETS
+from services.processor.admission import Course
 from services.processor.ladder import StepDown
+from streams.asks import Epoch
 from streams.state import Tally
 from streams.truncation import Place
 
@@ -34,6 +36,8 @@ class Figures:
     scoring: int
     waiting: int
     gate_open: bool
+    leader_epoch: Epoch
+    """Of whoever leads, as last heard."""
     log_cut: bool
     proofs: int
     state_bytes: int
@@ -83,6 +87,10 @@ class ProcessorMetrics:
         self._asks = Counter(
             "meridian_asks_total", "Asks by how they ended.", ["kind", "outcome", "rung"], registry=registry
         )
+        fenced = Counter(
+            "meridian_fenced_total", "Effects that were stopped by the fence, by where.", ["where"], registry=registry
+        )
+        self._fenced = fenced.labels("processor")
         self._step_downs = Counter(
             "meridian_step_downs_total",
             "Answers that did not come from the model, by reason.",
@@ -101,6 +109,8 @@ class ProcessorMetrics:
     def ask_ended(self, kind: str, outcome: str, rung: str) -> None:
         """See AskObserver."""
         self._asks.labels(kind, outcome, rung).inc()
+        if outcome == Course.DROP_GATE.value:
+            self._fenced.inc()
 
     def ask_failed(self, kind: str, bug: BaseException) -> None:
         """See AskObserver."""
@@ -134,6 +144,9 @@ class FiguresCollector(Collector):
             ("meridian_asks_scoring", "Asks that wait for the inference worker.", found.scoring),
             ("meridian_asks_waiting", "Asks that wait for their read token.", found.waiting),
             ("meridian_gate_open", "1 when this region may show effects.", found.gate_open),
+            ("meridian_region_active", "1 when this region leads and its gate is open.", found.gate_open),
+            ("meridian_leader_epoch", "Revision part of the leader's epoch, as last heard.", found.leader_epoch[1]),
+            ("meridian_leader_generation", "Generation part of the leader's epoch.", found.leader_epoch[0]),
             ("meridian_log_cut", "1 when a log was cut; nothing is taken any more.", found.log_cut),
             ("meridian_state_bytes", "Memory of the fold's tables.", found.state_bytes),
             ("meridian_catalogue_items", "Items that the catalogue knows.", found.catalogue_items),

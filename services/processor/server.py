@@ -81,7 +81,7 @@ class ProcessorProcess:
         group = group_of(identity.region, identity.incarnation, random_bytes(4).hex())
         assembly = assemble(identity, group, restored, self._region, self._settings, self._metrics, self._clock)
         self._assembly = assembly
-        self._surface.show(identity, restored.state)
+        self._surface.show(identity, restored.state, lambda: assembly.leadership.gate.report(self._clock.unix_ms()))
         async with AsyncExitStack() as closing:
             closing.push_async_callback(assembly.close)
             await asyncio.gather(
@@ -131,6 +131,7 @@ class ProcessorProcess:
         health.add("log", assembly.log_blocker)
         health.add_notice("inference", assembly.inference_notice)
         health.add_notice("copies", assembly.copies_notice)
+        health.add_notice("gate", assembly.leadership.blocker)
 
     async def _work(self, assembly: Assembly, region: str, incarnation: str, stop: asyncio.Event) -> None:
         """Run until told to stop, or until something fails; a failure is raised."""
@@ -149,6 +150,7 @@ class ProcessorProcess:
             assembly.watch_faust(),
             assembly.catalogue.run(),
             assembly.snapshots.run(),
+            *assembly.leadership.tasks(),
         ]
         tasks = [asyncio.ensure_future(each) for each in work]
         stopping, tidying = asyncio.create_task(stop.wait()), asyncio.create_task(tidy())

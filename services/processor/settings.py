@@ -59,7 +59,10 @@ class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     broker_timeout_seconds: PositiveSeconds = 5.0
     delivery_timeout_seconds: PositiveSeconds = 20.0
     """After this long without an acknowledgement a dead letter counts as not written, and the process ends."""
+    dead_letters_queue_max: Positive = 1_000
     rankings_queue_max: Positive = 10_000
+    rankings_timeout_ms: Positive = 250
+    """A ranking that the broker did not acknowledge by then is given up: nobody may show it much later."""
     shutdown_seconds: PositiveSeconds = 5.0
 
     def check(self) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -9,6 +11,8 @@ from prometheus_client import CollectorRegistry
 from services.common.health import Health
 from services.common.metrics import add_metrics_route
 from services.common.problem import Problem
+from services.controller.client import NO_EPOCH
+from services.processor.client import GateReport
 from services.processor.identity import Identity
 from services.processor.live import state_report
 from streams.digest import digest
@@ -38,10 +42,14 @@ class Surface:
         self.health.add("state", self.phase.blocker)
         self._registry = registry
         self._shown: tuple[Identity, State] | None = None
+        self._gate: Callable[[], GateReport] = lambda: GateReport(
+            open=False, epoch=NO_EPOCH, reason=f"not ready: {self.phase.sentence}", markers_written=False
+        )
 
-    def show(self, identity: Identity, state: State) -> None:
-        """From now on state and digest can be asked for."""
+    def show(self, identity: Identity, state: State, gate: Callable[[], GateReport]) -> None:
+        """From now on state, digest and gate can be asked for."""
         self._shown = identity, state
+        self._gate = gate
 
     def web_app(self) -> web.Application:
         """The routes."""
@@ -50,6 +58,7 @@ class Surface:
         add_metrics_route(app, self._registry)
         app.router.add_get("/v1/state", self._state)
         app.router.add_get("/v1/digest", self._digest)
+        app.router.add_get("/v1/gate", self._gate_report)
         return app
 
     async def _state(self, _: web.Request) -> web.Response:
@@ -57,6 +66,9 @@ class Surface:
             return self._not_yet()
         identity, state = self._shown
         return _json(_encode(state_report(identity.region, identity.incarnation, state)))
+
+    async def _gate_report(self, _: web.Request) -> web.Response:
+        return _json(_encode(self._gate()))
 
     async def _digest(self, _: web.Request) -> web.Response:
         if self._shown is None:
