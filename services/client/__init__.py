@@ -15,6 +15,7 @@ from .errors import (
     AnswerTooLate,
     BadAddress,
     BadAnswer,
+    BadReceipt,
     Busy,
     CallerError,
     ClientClosed,
@@ -24,9 +25,11 @@ from .errors import (
     OutboxFull,
     Problem,
     RequestRefused,
+    StaleAnswer,
     TryAgain,
 )
 from .events import Body, Cart, Click, Event, Feedback, Impression, Item, Purchase, Search, View
+from .receipts import MissingRange, Receipt
 from .retry import RetryPolicy
 from .settings import ClientSettings
 
@@ -35,6 +38,7 @@ __all__ = [
     "AnswerTooLate",
     "BadAddress",
     "BadAnswer",
+    "BadReceipt",
     "Body",
     "Busy",
     "CallerError",
@@ -52,15 +56,18 @@ __all__ = [
     "Item",
     "MeridianClient",
     "MeridianError",
+    "MissingRange",
     "OutboxFull",
     "Outcome",
     "Problem",
     "Purchase",
     "Ranking",
+    "Receipt",
     "Refused",
     "RequestRefused",
     "RetryPolicy",
     "Search",
+    "StaleAnswer",
     "SystemClock",
     "TryAgain",
     "Unknown",

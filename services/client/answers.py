@@ -21,6 +21,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     coordinates: Coordinates
+    stored: str = "local"
+    """`remote`: another region holds it too, as `ack="remote"` asks for."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,8 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     reason: str
+    coordinates: Coordinates | None = None
+    """Where it lies all the same, when it was kept but not confirmed by another region in time."""
 
 
 Outcome = Accepted | Refused | Unknown
@@ -63,6 +67,7 @@ class WireResult(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     id: str | None = None
     coordinates: Coordinates | None = None
+    stored: str = ""
     problem: Problem | None = None
 
 

@@ -63,6 +63,10 @@ class BadAddress(CallerError, ValueError):
     """A gateway URL is none."""
 
 
+class BadReceipt(CallerError, ValueError):
+    """What was handed over as a receipt is none."""
+
+
 class ClientClosed(CallerError):
     """The client was used before `async with` began or after it ended."""
 
@@ -85,6 +89,10 @@ class Busy(TryAgain):
 
 class AnswerTooLate(TryAgain):
     """No answer within the caller's own time-out, counted from sending; a later one was thrown away."""
+
+
+class StaleAnswer(TryAgain):
+    """The answer is from before a takeover that this client has seen already: it was thrown away, and is counted."""
 
 
 class BadAnswer(MeridianError):

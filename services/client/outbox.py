@@ -22,14 +22,19 @@ class Outbox:
             raise ValueError("outbox_events_max must be at least 1")
         self._events_max = events_max
         self._waiting: dict[tuple[str, str], Event] = {}
+        self._ack: dict[tuple[str, str], str] = {}
         self._in_flight: dict[tuple[str, str], int] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, events: Sequence[Event]) -> None:
-        """Keep all of them or, when they do not fit or an id is taken by another event, none."""
+    def add(self, events: Sequence[Event], ack: str = "") -> None:
+        """Keep all of them or, when they do not fit or an id is taken by another event, none.
+
+        `ack`: when they count as accepted; the newest wish for an event holds, for `flush` too. Empty: as the gateway
+        is set.
+        """
         fresh: dict[tuple[str, str], Event] = {}
         for event in events:
             known = self._waiting.get(event.key) or fresh.get(event.key)
@@ -43,6 +48,11 @@ class Outbox:
         if len(self._waiting) + len(fresh) > self._events_max:
             raise OutboxFull(len(self._waiting), len(fresh), self._events_max)
         self._waiting.update(fresh)
+        self._ack.update({event.key: ack for event in events})
+
+    def ack_of(self, event: Event) -> str:
+        """When this event counts as accepted."""
+        return self._ack.get(event.key, "")
 
     def idle(self) -> list[Event]:
         """Those that nothing is sending just now, oldest first."""
@@ -63,6 +73,7 @@ class Outbox:
                 self._in_flight.pop(event.key, None)
         for event in done:
             self._waiting.pop(event.key, None)
+            self._ack.pop(event.key, None)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from .answers import Accepted, Outcome, Refused, Unknown, WireResult, decode_results
+from .acknowledged import AcknowledgedEvents
+from .answers import Accepted, Coordinates, Outcome, Refused, Unknown, WireResult, decode_results
 from .clock import Clock
-from .errors import BadAnswer, RequestRefused, TryAgain
+from .discovery import Discovery
+from .errors import BadAnswer, Busy, GatewayUnavailable, MeridianError, RequestRefused, TryAgain
 from .events import BATCH_CONTENT_TYPE, Event, encode_event, join_batch
+from .gateways import Gateways, Round
 from .outbox import Outbox
 from .problems import error_of, problem_of
 from .retry import RetryPolicy
@@ -23,6 +26,7 @@ from .settings import ClientSettings
 from .tokens import ReadTokens
 from .transport import Reply, Transport
 
+HEADER_ACK = "Meridian-Ack"
 _HEADERS = {"Content-Type": BATCH_CONTENT_TYPE}
 _RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 _WRONG_CONTENT_STATUSES = frozenset({400, 413, 415, 422})
@@ -35,6 +39,10 @@ class _Batch:
 
     events: list[Event]
     encoded: dict[_Key, bytes]
+    ack: str
+    """When its events count as accepted; empty: as the gateway is set."""
+    stored: dict[_Key, Coordinates] = field(default_factory=dict)
+    """Where events lie that were kept, but not as widely as was wanted."""
     settled: dict[_Key, Outcome] = field(default_factory=dict)
     reason: str = "the time was over before the first try"
     error: RequestRefused | None = None
@@ -49,8 +57,10 @@ class Publisher:
     def __init__(
         self,
         transport: Transport,
-        gateways: int,
+        gateways: Gateways,
+        discovery: Discovery,
         outbox: Outbox,
+        acknowledged: AcknowledgedEvents,
         tokens: ReadTokens,
         settings: ClientSettings,
         retry: RetryPolicy,
@@ -58,16 +68,18 @@ class Publisher:
     ) -> None:
         self._transport = transport
         self._gateways = gateways
+        self._discovery = discovery
         self._outbox = outbox
+        self._acknowledged = acknowledged
         self._tokens = tokens
         self._settings = settings
         self._retry = retry
         self._clock = clock
         self._slots = asyncio.Semaphore(settings.batches_in_flight_max)
 
-    async def publish(self, events: Sequence[Event], timeout_seconds: float) -> list[Outcome]:
+    async def publish(self, events: Sequence[Event], timeout_seconds: float, ack: str = "") -> list[Outcome]:
         """Keep the events in the outbox, deliver them, and answer in their order."""
-        self._outbox.add(events)
+        self._outbox.add(events, ack)
         distinct = {event.key: event for event in events}
         deadline = self._clock.elapsed_seconds() + timeout_seconds
         settled = await self._deliver(list(distinct.values()), deadline)
@@ -105,17 +117,19 @@ class Publisher:
         for batch in batches:
             outcomes.update(batch.settled)
             for event in batch.pending():
-                outcomes[event.key] = Unknown(id=event.id, reason=batch.reason)
+                where = batch.stored.get(event.key)
+                outcomes[event.key] = Unknown(id=event.id, reason=batch.reason, coordinates=where)
         return outcomes
 
     def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:
-        batch, size = _Batch([], {}), 0
+        batch, size = _Batch([], {}, ""), 0
         for event in events:
-            encoded = encode_event(event)
+            encoded, ack = encode_event(event), self._outbox.ack_of(event)
             full = len(batch.events) >= self._settings.batch_events_max
-            if batch.events and (full or size + len(encoded) > self._settings.batch_bytes_max):
+            if batch.events and (full or size + len(encoded) > self._settings.batch_bytes_max or ack != batch.ack):
                 yield batch
-                batch, size = _Batch([], {}), 0
+                batch, size = _Batch([], {}, ack), 0
+            batch.ack = ack
             batch.events.append(event)
             batch.encoded[event.key] = encoded
             size += len(encoded) + 1
@@ -123,35 +137,33 @@ class Publisher:
             yield batch
 
     async def _deliver_batch(self, batch: _Batch, deadline: float) -> None:
-        tries = 0
+        tries = Round(self._gateways, self._retry, self._clock)
         while pending := batch.pending():
+            self._discovery.look()
             async with self._slots:
                 left_seconds = deadline - self._clock.elapsed_seconds()
                 if left_seconds <= 0:
                     return
-                tries += 1
-                retry_after_seconds = await self._try(batch, pending, left_seconds)
+                error = await self._try(batch, tries.next(), pending, left_seconds)
             if not batch.pending() or batch.error is not None:
                 return
-            delay_seconds = 0.0  # while there is a gateway that has not been asked in this round
-            if tries % self._gateways == 0 or retry_after_seconds is not None:
-                round_number = -(-tries // self._gateways)
-                chance = self._clock.chance()
-                delay_seconds = self._retry.delay_seconds(round_number, chance, retry_after_seconds)
+            self._discovery.look(trouble=True)
+            delay_seconds = tries.pause_seconds(error)
             if self._clock.elapsed_seconds() + delay_seconds >= deadline:
                 return
             await self._clock.sleep(delay_seconds)
 
-    async def _try(self, batch: _Batch, pending: list[Event], left_seconds: float) -> float | None:
-        """One request for the pending events. Returns the Retry-After that was asked for."""
+    async def _try(self, batch: _Batch, base: str, pending: list[Event], left_seconds: float) -> MeridianError | None:
+        """One request for the pending events. Returns what went wrong, and can be tried again."""
         body = join_batch([batch.encoded[event.key] for event in pending])
+        headers = _HEADERS | ({HEADER_ACK: batch.ack} if batch.ack else {})
         timeout_seconds = min(left_seconds, self._settings.publish_try_timeout_seconds)
         try:
-            reply = await self._transport.post("/v1/events", body, _HEADERS, timeout_seconds)
+            reply = await self._transport.post(base, "/v1/events", body, headers, timeout_seconds)
             self._take_results(batch, pending, reply)
         except (TryAgain, BadAnswer) as error:
             batch.reason = str(error)
-            return error.retry_after_seconds if isinstance(error, TryAgain) else None
+            return error
         except RequestRefused as error:
             if error.problem.status not in _WRONG_CONTENT_STATUSES:
                 batch.error = error  # a wrong token or address says nothing about the events: they stay
@@ -159,7 +171,9 @@ class Publisher:
             for event in pending:
                 batch.settled[event.key] = Refused(id=event.id, problem=error.problem)
             return None
-        return reply.retry_after_seconds
+        if reply.retry_after_seconds is not None and reply.status < 500:
+            return Busy(batch.reason, retry_after_seconds=reply.retry_after_seconds)
+        return GatewayUnavailable(batch.reason, retry_after_seconds=reply.retry_after_seconds)
 
     def _take_results(self, batch: _Batch, pending: list[Event], reply: Reply) -> None:
         try:
@@ -180,8 +194,10 @@ class Publisher:
 
     def _take_result(self, batch: _Batch, event: Event, result: WireResult) -> None:
         if result.status == "accepted" and result.coordinates is not None:
-            batch.settled[event.key] = Accepted(id=event.id, coordinates=result.coordinates)
-            self._tokens.remember(event.body.user_or_none, result.coordinates)
+            where = result.coordinates
+            batch.settled[event.key] = Accepted(id=event.id, coordinates=where, stored=result.stored or "local")
+            self._tokens.remember(event.body.user_or_none, where)
+            self._acknowledged.note(event, where, self._clock.wall_ms())
         elif result.status == "refused" and result.problem is not None:
             if result.problem.status in _RETRIED_STATUSES:
                 batch.reason = result.problem.sentence()
@@ -190,3 +206,5 @@ class Publisher:
         else:
             said = f"the gateway said {result.status!r}"
             batch.reason = result.problem.sentence() if result.problem else said
+            if result.coordinates is not None:
+                batch.stored[event.key] = result.coordinates

@@ -1,7 +1,8 @@
 """How long to wait before trying again.
 
 Exponential with full jitter, so that clients that failed together do not come back together; but never sooner
-than the gateway asked with Retry-After. Pure: the chance is an argument."""
+than the gateway asked with Retry-After. The bound is short because a takeover takes about three seconds: whoever
+waits two of them for nothing has made it five. Pure: the chance is an argument."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ class RetryPolicy:
     """Bounds of the waiting between two tries."""
 
     first_delay_ms: int = 50
-    delay_ms_max: int = 2_000
+    delay_ms_max: int = 500
     multiplier: float = 2.0
 
     def __post_init__(self) -> None:

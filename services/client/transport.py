@@ -1,22 +1,22 @@
-"""One request to one of several gateways, with the caller's own time-out.
+"""One request to one gateway, with the caller's own time-out.
 
-The gateway in use stays in use until it cannot be reached or answers 503; then the next one is tried. A
-passive gateway answers 307 with the active one's address, which is followed once: a second 307 means that
-nobody knows who is active. The time-out counts from sending, on a clock that goes on while the process is
-stopped: an answer that was read too late is thrown away even when it lay in the socket in time."""
+A passive gateway answers 307 with the active one's address, which is followed once: a second 307 means that nobody
+knows who is active. The time-out counts from sending, on a clock that goes on while the process is stopped: an answer
+that was read too late is thrown away even when it lay in the socket in time."""
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import aiohttp
 
 from .clock import Clock
-from .errors import AnswerTooLate, BadAddress, BadAnswer, GatewayUnavailable
+from .errors import AnswerTooLate, BadAnswer, GatewayUnavailable
+from .gateways import Gateways, base_of
 
 REDIRECT = 307
 UNAVAILABLE = 503
@@ -32,74 +32,70 @@ class Reply:
     url: str
 
 
-class Gateways:
-    """The addresses and which one is in use."""
-
-    def __init__(self, urls: Sequence[str]) -> None:
-        if not urls:
-            raise BadAddress("MeridianClient needs at least one gateway URL, such as http://127.0.0.1:8080")
-        for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise BadAddress(f"{url!r} is not a gateway URL: write it like http://127.0.0.1:8080")
-        self._urls = [url.rstrip("/") for url in urls]
-        self._current = 0
-
-    def __len__(self) -> int:
-        return len(self._urls)
-
-    @property
-    def current(self) -> str:
-        """The address to try next."""
-        return self._urls[self._current]
-
-    def leave(self, url: str) -> None:
-        """`url` did not serve: go to the next one, unless another request already has."""
-        if url == self.current:
-            self._current = (self._current + 1) % len(self._urls)
-
-
 class Transport:
-    """POSTs to the gateway in use."""
+    """Asks gateways, and keeps note of which ones serve."""
 
     def __init__(self, gateways: Gateways, clock: Clock, session: aiohttp.ClientSession) -> None:
         self._gateways = gateways
         self._clock = clock
         self._session = session
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float) -> Reply:
-        """One try. Raises GatewayUnavailable, AnswerTooLate or BadAnswer; any other status is returned."""
-        base = self._gateways.current
+    async def post(
+        self, base: str, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float
+    ) -> Reply:
+        """One try at `base`. Raises GatewayUnavailable, AnswerTooLate or BadAnswer; any other status is returned."""
         sent_at = self._clock.elapsed_seconds()
+        asked = base
         try:
             async with asyncio.timeout(max(timeout_seconds, 0)):
-                reply = await self._send(base + path, body, headers)
+                reply = await self._send("POST", base + path, body, headers)
                 if reply.status == REDIRECT:
-                    reply = await self._send(reply.url, body, headers)
+                    self._gateways.reached(base)
+                    asked = self._passed_on_to(base, reply)
+                    reply = await self._send("POST", reply.url, body, headers)
         except TimeoutError:
-            self._gateways.leave(base)
-            raise AnswerTooLate(f"{base} did not answer within {timeout_seconds * 1000:.0f} ms") from None
+            self._gateways.fail(asked, silent=True)
+            raise AnswerTooLate(f"{asked} did not answer within {timeout_seconds * 1000:.0f} ms") from None
         except aiohttp.ClientPayloadError as error:
-            self._gateways.leave(base)
-            raise GatewayUnavailable(f"{base} broke off in the middle of its answer: {error}") from error
+            self._gateways.fail(asked)
+            raise GatewayUnavailable(f"{asked} broke off in the middle of its answer: {error}") from error
         except (aiohttp.ClientConnectionError, ConnectionError) as error:
-            self._gateways.leave(base)
-            raise GatewayUnavailable(f"{base} cannot be reached: {error}") from error
+            self._gateways.fail(asked)
+            raise GatewayUnavailable(f"{asked} cannot be reached: {error}") from error
         except aiohttp.ClientError as error:
-            self._gateways.leave(base)
-            raise BadAnswer(f"{base} does not speak HTTP as expected: {error}") from error
+            self._gateways.fail(asked)
+            raise BadAnswer(f"{asked} does not speak HTTP as expected: {error}") from error
         took_seconds = self._clock.elapsed_seconds() - sent_at
         if took_seconds > timeout_seconds:
             took = f"{took_seconds * 1000:.0f} ms of {timeout_seconds * 1000:.0f}"
-            raise AnswerTooLate(f"{base} answered after {took}: thrown away")
+            raise AnswerTooLate(f"{asked} answered after {took}: thrown away")
+        self._gateways.reached(asked)
         if reply.status in (REDIRECT, UNAVAILABLE):
             self._gateways.leave(base)
+        elif asked != base:
+            self._gateways.use(asked)
         if reply.status == REDIRECT:
             raise GatewayUnavailable(f"{base} passed the request on to a gateway that passes it on as well")
         return reply
 
-    async def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+    async def get(self, url: str, timeout_seconds: float) -> Reply | None:
+        """Ask for something that nobody waits for; None when there is no answer in time."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._send("GET", url, None, {})
+        except (TimeoutError, aiohttp.ClientError, ConnectionError, BadAnswer):
+            return None
+
+    def _passed_on_to(self, base: str, reply: Reply) -> str:
+        """The gateway that a 307 names. Raises GatewayUnavailable when it was silent a moment ago."""
+        named = base_of(reply.url)
+        if self._gateways.is_suspect(named):
+            self._gateways.leave(base)
+            raise GatewayUnavailable(f"{base} says that {named} is active, which did not answer a moment ago")
+        return named
+
+    async def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
+        async with self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
             content = await response.read()
             location = response.headers.get("Location")
             if response.status == REDIRECT and location is None:

@@ -42,7 +42,11 @@ def problem(status: int, title: str, **more: str) -> bytes:
 class FakeGateway:
     """Use with `async with`; `url` is where it listens."""
 
-    def __init__(self, rank: Callable[[Json], list[str]] | None = None) -> None:
+    def __init__(self, rank: Callable[[Json], list[str]] | None = None, log: str = "east-1.events") -> None:
+        self.log_name = log
+        self.regions: Json | None = None
+        """What `GET /v1/regions` answers; 404 when None."""
+        self.epoch = [0, 1]
         self.script: deque[Behaviour] = deque()
         self.requests: list[tuple[str, Any, dict[str, str]]] = []
         self.log: list[Json] = []
@@ -52,6 +56,7 @@ class FakeGateway:
         app.router.add_post("/v1/events", self._events)
         for path in ("/v1/search", "/v1/recommendations", "/v1/similar"):
             app.router.add_post(path, self._ranking)
+        app.router.add_get("/v1/regions", self._regions)
         self._server = TestServer(app)
 
     async def __aenter__(self) -> Self:
@@ -78,11 +83,14 @@ class FakeGateway:
     def keep(self, event: Json) -> Json:
         """Write an event to the log; returns its coordinates."""
         self.log.append(event)
-        return {"log": "east-1.events", "partition": 0, "offset": len(self.log) - 1, "index": 0}
+        return {"log": self.log_name, "partition": 0, "offset": len(self.log) - 1, "index": 0}
 
     def ranking_fields(self, request: Json) -> Json:
         """Fields of an answer to replace; for a test to override."""
         return {}
+
+    async def _regions(self, request: web.Request) -> web.Response:
+        return web.Response(status=404) if self.regions is None else web.json_response(self.regions)
 
     async def _misbehave(self, request: web.Request, behaviour: Behaviour) -> web.Response | None:
         if behaviour.hang:
@@ -148,7 +156,7 @@ class FakeGateway:
                 "rung": "model",
                 "model_version": "fake/1",
                 "region": "east",
-                "epoch": [0, 1],
+                "epoch": self.epoch,
                 "feature_age_ms": 3,
                 "at": asked.get("at"),
                 "event": coordinates,

@@ -8,8 +8,9 @@ import pytest
 import services.client
 from services.client import ClientSettings, Coordinates, RetryPolicy
 from services.client.events import rfc3339
+from services.client.gateways import Gateways
 from services.client.tokens import ReadTokens
-from services.client.transport import Gateways
+from tests.support.manual_clock import SkippingClock
 
 
 def test_the_package_imports_nothing_else_of_the_project() -> None:
@@ -40,12 +41,12 @@ def test_a_bad_setting_is_named() -> None:
 def test_an_address_that_is_none_is_refused(urls: list[str]) -> None:
     """The message shows what one looks like."""
     with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:8080"):
-        Gateways(urls)
+        Gateways(urls, SkippingClock())
 
 
 def test_many_failures_at_once_move_on_once() -> None:
     """Five requests that fail at the same gateway do not skip the next one."""
-    gateways = Gateways(["http://a/", "http://b", "http://c"])
+    gateways = Gateways(["http://a/", "http://b", "http://c"], SkippingClock())
     for _ in range(5):
         gateways.leave("http://a")
     assert gateways.current == "http://b"
