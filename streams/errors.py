@@ -48,3 +48,7 @@ class LogGap(OperatorMustMend):
 
 class LogTruncated(OperatorMustMend):
     """A log ends before, or differs from, what was already read or acknowledged from it."""
+
+
+class CopyReplaced(LogTruncated):
+    """A copy shows another record than the one that was read from it: the copy is wrong, not the log written here."""

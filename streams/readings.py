@@ -11,7 +11,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.errors import LogGap, LogTruncated
+from streams.errors import CopyReplaced, LogGap, LogTruncated
 from streams.fold import Fold
 from streams.locate import locate
 from streams.position import Frontier
@@ -149,7 +149,7 @@ def _copy_reading(
         reading.at = end
         reading.notice = f"{reading.name} does not hold offset {next_offset - 1}, which was read: it is copied again"
     elif last.checksum != point.last_checksum:
-        raise LogTruncated(
+        raise CopyReplaced(
             f"{reading.name}: the copy of offset {next_offset - 1} has checksum {last.checksum:016x}, not the one of "
             f"the record that was read there. {REMEDY}"
         )

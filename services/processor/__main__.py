@@ -22,6 +22,7 @@ from services.common.exit_codes import ExitCode
 from services.common.process import LoadedSettings, log_end, run_service
 from services.common.region_settings import RegionSettings
 from services.coordination.region_record import KeyMismatch
+from services.coordination.settings import CoordinationSettings
 from services.processor.server import serve
 from services.processor.settings import ProcessorSettings
 from streams.errors import LogGap, LogTruncated, UnknownFrameVersion
@@ -56,7 +57,9 @@ def end_process(code: int) -> NoReturn:
 
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
-    return run_service("processor", [RegionSettings, ProcessorSettings], serve_or_end, exit_codes=EXIT_CODES)
+    return run_service(
+        "processor", [RegionSettings, CoordinationSettings, ProcessorSettings], serve_or_end, exit_codes=EXIT_CODES
+    )
 
 
 if __name__ == "__main__":

@@ -255,7 +255,7 @@ def _watch(
 ) -> Watch:
     def on_cut(cut: LogTruncated) -> None:
         log.error("a log was cut", reason=str(cut))
-        leave_mark(region.snapshot_dir, str(cut), clock.unix_ms())
+        leave_mark(region.snapshot_dir, str(cut), clock.unix_ms(), marks_of(state))
 
     probe = BrokerProbe(region.bootstrap, f"{group}.probe", settings.broker_timeout_seconds)
     return Watch(

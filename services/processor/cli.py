@@ -10,11 +10,14 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from services.common.clock import SystemClock
 from services.common.exit_codes import ExitCode
 from services.common.region_settings import RegionSettings
 from services.common.settings import SettingsError, load
-from services.coordination import FileStore
-from services.processor.identity import read_identity
+from services.coordination.base import CoordinationError
+from services.coordination.opening import opened_store
+from services.coordination.settings import CoordinationSettings
+from services.processor.identity import Identity, read_identity
 from services.processor.logs import find_logs
 from services.processor.settings import ProcessorSettings
 from streams.digest import digest as digest_of
@@ -75,7 +78,7 @@ def digest(
         _refuse(str(problem), ExitCode.UNKNOWN_FRAME_VERSION)
     except (LogTruncated, LogGap) as problem:
         _refuse(str(problem), ExitCode.LOG_TRUNCATED_OR_GAP)
-    except StreamError as problem:
+    except (StreamError, CoordinationError) as problem:
         _refuse(str(problem), ExitCode.CRASH)
     if json:
         print(msgspec.json.encode(report).decode())
@@ -90,7 +93,7 @@ def digest(
 def _compute(
     region: RegionSettings, settings: ProcessorSettings, wanted: _Until | None, *, from_zero: bool
 ) -> DigestReport:
-    identity = asyncio.run(read_identity(region, FileStore(region.coordination_file)))
+    identity = asyncio.run(_identity(region))
     until = Frontier.from_rows(wanted.frontier) if wanted is not None else None
     state = None if from_zero else load_snapshot(region.snapshot_dir, settings.parameters, _warn)
     if state is not None and until is not None and not until.covers_all(state.frontier):
@@ -113,6 +116,11 @@ def _compute(
         fold_version=found.fold_version,
         expected=wanted.digest if wanted is not None else None,
     )
+
+
+async def _identity(region: RegionSettings) -> Identity:
+    async with opened_store(region, load(CoordinationSettings), SystemClock()) as store:
+        return await read_identity(region, store)
 
 
 def _read_until(text: str) -> _Until:

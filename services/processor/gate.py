@@ -23,7 +23,8 @@ class Gate:
         self._epoch = epoch
         self._closed_because = closed_because
         self._valid_until_ms = valid_until_ms
-        self._ended = False
+        self.ended = False
+        """Shut for good."""
 
     @property
     def epoch(self) -> Epoch:
@@ -51,7 +52,7 @@ class Gate:
         """Let effects out under `epoch`. Raises ValueError for an epoch that lies behind."""
         if epoch < self._epoch:
             raise ValueError(f"the gate was open under epoch {self._epoch}; it cannot go back to {epoch}")
-        if self._ended:
+        if self.ended:
             return
         self._epoch = epoch
         self._valid_until_ms = valid_until_ms
@@ -59,12 +60,13 @@ class Gate:
 
     def shut(self, because: str) -> None:
         """Let no effect out from now on."""
-        self._closed_because = because
+        if not self.ended:
+            self._closed_because = because
 
     def end(self, because: str) -> None:
         """Shut it for good: nothing opens it again."""
-        self._ended = True
         self.shut(because)
+        self.ended = True
 
     def report(self, now_ms: int) -> GateReport:
         """What is shown to others."""
@@ -86,7 +88,7 @@ class LeasedGate(Gate):
 
     def blocker(self, now_ms: int) -> str | None:
         """See Gate; the lease's deadline is on a clock that never jumps, so `now_ms` has no say."""
-        if self._ended:
+        if self.ended:
             return super().blocker(now_ms)
         term = self._term()
         if not term.active:

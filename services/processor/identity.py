@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
 from services.common.settings import SettingsError
-from services.coordination.base import KeyValueStore
+from services.coordination.base import KeyValueStore, StoreUnavailable
 from services.coordination.region_record import KeyMismatch, current_incarnation, key_fingerprint
 from streams.pseudonym import Pseudonyms
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +24,24 @@ class Identity:
 
 
 async def read_identity(region: RegionSettings, store: KeyValueStore) -> Identity:
-    """Read the region's record. Raises SettingsError when it has none yet, KeyMismatch for another key's file."""
-    incarnation = region.incarnation or await current_incarnation(store, region.name)
+    """Read the region's record.
+
+    Raises SettingsError when it has none yet, KeyMismatch for another key's file, and StoreUnavailable when only the
+    store could say which life this is; a region of a deployment that was told its life starts without the store.
+    """
+    try:
+        incarnation = region.incarnation or await current_incarnation(store, region.name)
+        recorded = await key_fingerprint(store)
+    except StoreUnavailable as away:
+        if region.is_alone or not region.incarnation:
+            raise
+        log.warning("the coordination store does not answer; going on as told", reason=str(away))
+        incarnation, recorded = region.incarnation, None
     if not incarnation:
         raise SettingsError(
-            f"{region.coordination_file} knows no incarnation of {region.name}. `meridian up` allocates one; to run a "
+            f"the coordination store knows no incarnation of {region.name}. `meridian up` allocates one; to run a "
             "processor alone, set MERIDIAN_REGION_INCARNATION."
         )
-    recorded = await key_fingerprint(store)
     found = _fingerprint_of_file(region)
     if recorded is not None and found is not None and recorded != found:
         raise KeyMismatch(

@@ -53,17 +53,21 @@ async def restore(
     clock: Clock,
     *,
     progress: Callable[[str], None],
+    loaded: Callable[[State], None],
     stopped: Callable[[], bool],
 ) -> Restored | None:
     """Rebuild the state; `progress` is told what is going on. None when `stopped` said so meanwhile.
+
+    `loaded` is given the state as soon as there is one, before the replay.
 
     Waits for a broker that does not answer. Raises LogTruncated, LogGap, UnknownFrameVersion, DeliveryError.
     """
     started = clock.monotonic()
     progress("reading the snapshot")
     state = await asyncio.to_thread(_load, region, settings)
+    loaded(state)
     on_disk, known = state.frontier, state.tally.events
-    loaded = clock.monotonic()
+    loaded_at = clock.monotonic()
     fold = Fold(state)
     reports = _Reports(clock, progress, stopped)
     looks = 0
@@ -109,8 +113,8 @@ async def restore(
         "restored",
         events=state.tally.events,
         replayed_events=state.tally.events - known,
-        snapshot_seconds=round(loaded - started, 3),
-        replay_seconds=round(replayed_at - loaded, 3),
+        snapshot_seconds=round(loaded_at - started, 3),
+        replay_seconds=round(replayed_at - loaded_at, 3),
         index_seconds=round(clock.monotonic() - replayed_at, 3),
     )
     return Restored(state, fold, index, on_disk, logs, replayed.resume)

@@ -19,21 +19,29 @@ from services.common.logging import get_logger
 from services.common.metrics import new_registry
 from services.common.process import LoadedSettings
 from services.common.region_settings import RegionSettings
-from services.coordination import FileStore
+from services.coordination import KeyValueStore, StoreUnavailable
+from services.coordination.opening import opened_store
+from services.coordination.settings import CoordinationSettings
 from services.processor.assembly import Assembly, assemble
-from services.processor.cut_mark import refuse_marked
-from services.processor.identity import read_identity
+from services.processor.cut_mark import read_mark, refuse_marked
+from services.processor.cuts import acknowledged, examine, seal
+from services.processor.identity import Identity, read_identity
+from services.processor.live import marks_of
 from services.processor.metrics import Figures, FiguresCollector, ProcessorMetrics
 from services.processor.quiet import quieten
 from services.processor.restore import Restored, restore
 from services.processor.settings import ProcessorSettings
 from services.processor.surface import Surface
 from streams.app import drop_empty_groups, group_of, group_prefix, set_group_offsets
+from streams.errors import CopyReplaced, LogTruncated
+from streams.logs import events_log
+from streams.state import State
 from streams.truncation import LogUnreachableError, Place
 
 log = get_logger(__name__)
 
 TIDY_AFTER_SECONDS = 12.0
+STORE_RETRY_SECONDS = 0.5
 
 
 async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
@@ -41,14 +49,18 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     region, settings = loaded[RegionSettings], loaded[ProcessorSettings]
     assert isinstance(region, RegionSettings)
     assert isinstance(settings, ProcessorSettings)
+    coordination = loaded[CoordinationSettings]
+    assert isinstance(coordination, CoordinationSettings)
     quieten(SystemClock().monotonic)
     registry = new_registry()
     surface = Surface(registry)
     async with serving(surface.web_app(), settings.host, region.processor_port) as port:
         log.info("listening, not ready yet", url=f"http://{settings.host}:{port}")
-        process = ProcessorProcess(region, settings, surface, ProcessorMetrics(registry), SystemClock())
+        clock = SystemClock()
+        process = ProcessorProcess(region, settings, surface, ProcessorMetrics(registry), clock)
         registry.register(FiguresCollector(process.figures))
-        await process.run(stop)
+        async with opened_store(region, coordination, clock) as store:
+            await process.run(store, stop)
 
 
 class ProcessorProcess:
@@ -68,12 +80,49 @@ class ProcessorProcess:
         self._metrics = metrics
         self._clock = clock
         self._assembly: Assembly | None = None
+        self._state: State | None = None
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Start, work, stop."""
+    async def run(self, store: KeyValueStore, stop: asyncio.Event) -> None:
+        """Start, work, stop; a life whose log was cut is sealed before its processor ends."""
+        identity = await self._identify(store, stop)
+        if identity is None:
+            return
+        try:
+            refuse_marked(self._region.snapshot_dir)
+            await self._run_as(identity, stop)
+        except CopyReplaced:
+            raise
+        except LogTruncated as cut:
+            if not self._region.is_alone:
+                await self._end_life(store, identity.incarnation, str(cut))
+            raise
+
+    async def _identify(self, store: KeyValueStore, stop: asyncio.Event) -> Identity | None:
+        while not stop.is_set():
+            try:
+                return await read_identity(self._region, store)
+            except StoreUnavailable as away:
+                self._surface.phase.sentence = f"waiting for the coordination store: {away}"
+                await self._clock.sleep(STORE_RETRY_SECONDS)
+        return None
+
+    async def _end_life(self, store: KeyValueStore, incarnation: str, because: str) -> None:
+        mark = read_mark(self._region.snapshot_dir)
+        marks = mark.known if mark is not None and mark.marks else marks_of(self._state) if self._state else {}
+        ends = await acknowledged(store, incarnation)
+        log_name, timeout_seconds = events_log(incarnation), self._settings.broker_timeout_seconds
+        try:
+            cuts = await asyncio.to_thread(examine, self._region.bootstrap, marks, log_name, ends, timeout_seconds)
+        except LogUnreachableError as problem:
+            log.error("what is left of the log is not known; the next start looks again", reason=str(problem))
+            return
+        if cuts:
+            await seal(store, incarnation, because, cuts, self._clock)
+        else:
+            log.error("nothing of the log is missing now, so the life is not sealed", incarnation=incarnation)
+
+    async def _run_as(self, identity: Identity, stop: asyncio.Event) -> None:
         started = self._clock.monotonic()
-        identity = await read_identity(self._region, FileStore(self._region.coordination_file))
-        refuse_marked(self._region.snapshot_dir)
         restored = await self._restore(identity.incarnation, stop)
         if restored is None:
             return
@@ -107,8 +156,17 @@ class ProcessorProcess:
         def progress(sentence: str) -> None:
             self._surface.phase.sentence = sentence
 
+        def loaded(state: State) -> None:
+            self._state = state
+
         return await restore(
-            incarnation, self._region, self._settings, self._clock, progress=progress, stopped=stop.is_set
+            incarnation,
+            self._region,
+            self._settings,
+            self._clock,
+            progress=progress,
+            loaded=loaded,
+            stopped=stop.is_set,
         )
 
     async def _set_offsets(self, group: str, offsets: Mapping[Place, int], stop: asyncio.Event) -> None:

@@ -68,7 +68,7 @@ class TermKeeper:
         if term.active != self._was_active:
             self._was_active = term.active
             log.info("a term begins" if term.active else "the term is over", epoch=list(term.epoch), reason=term.reason)
-        if not term.active or self._begun == term.epoch:
+        if not term.active or self._begun == term.epoch or self._gate.ended:
             return
         if term.epoch < self._gate.epoch:
             self._gate.shut(f"epoch {term.epoch} lies behind {self._gate.epoch}, which this region had")
