@@ -5,7 +5,7 @@ cluster id, and new records then take offsets that were given away already: nobo
 ever notice. But offsets that one writer is given grow. So a delivery report at or below an offset that was
 acknowledged earlier proves that the log was cut, as does a log that ends before a recorded end. The ends are recorded
 outside the log (coordination store), at most every so often; what was acknowledged since the last record and before
-a crash of the gateway is the part that this cannot see.
+a crash of the gateway is the part that this cannot see, unless the log still shows it at the next start.
 """
 
 import asyncio
@@ -61,6 +61,13 @@ class AckedEnds:
         self._unknown.pop(partition, None)
         self.changed.set()
         return None
+
+    def reach(self, found: Mapping[int, int]) -> None:
+        """Take note of where the log ends at the start: an earlier process may have acknowledged all of it."""
+        for partition, end in found.items():
+            if end > self._ends.get(partition, 0):
+                self._ends[partition] = end
+                self.changed.set()
 
     def unknown(self, partition: int) -> None:
         """A record was sent, and nobody knows whether it was written."""

@@ -127,6 +127,7 @@ class Gateway:
             core.metrics.log_cut.set(1)
             await self._seal(incarnation, cuts)
             raise LogCut(f"{'; '.join(map(str, cuts))}. {WHAT_TO_DO}")
+        ends.reach(found)
         core.acks.watermarks = Watermarks(name, found, self._settings.peer_fresh_seconds, core.acks.now())
         answers = rankings_log(incarnation)
         rankings_ends = await self._retried(core, lambda: self._rankings_ends(answers))

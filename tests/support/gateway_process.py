@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class GatewayProcess:
-    """Use as an async context manager; `settings` are fields of GatewaySettings."""
+    """Use as an async context manager; `settings` are fields of GatewaySettings, `environment` further variables."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class GatewayProcess:
         incarnation: str,
         *,
         processor_port: int | None = None,
+        environment: Mapping[str, str] | None = None,
         **settings: object,
     ) -> None:
         self.directory = directory
@@ -50,6 +52,7 @@ class GatewayProcess:
             **{name: value for name, value in os.environ.items() if not name.startswith("MERIDIAN_")},
             **{f"MERIDIAN_REGION_{name}": str(value) for name, value in region.items()},
             **{f"MERIDIAN_GATEWAY_{name.upper()}": str(value) for name, value in settings.items()},
+            **(environment or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -118,11 +121,16 @@ class GatewayProcess:
             self._process.wait()
 
     async def post(
-        self, path: str, body: object, media: str = "application/cloudevents-batch+json"
+        self,
+        path: str,
+        body: object,
+        media: str = "application/cloudevents-batch+json",
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and decoded body of the answer."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.session.post(path, data=raw, headers={"Content-Type": media}) as response:
+        headers = {"Content-Type": media, **(headers or {})}
+        async with self.session.post(path, data=raw, headers=headers, allow_redirects=False) as response:
             return response.status, dict(response.headers), json.loads(await response.read())
 
     async def ask(self, path: str, body: object) -> tuple[int, dict[str, str], Any]:

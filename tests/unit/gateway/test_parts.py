@@ -41,6 +41,16 @@ def test_a_recorded_end_counts_before_the_first_acknowledgement() -> None:
     assert AckedEnds("log", {3: 7}).acknowledge(3, 6) is not None
 
 
+def test_what_the_log_shows_at_the_start_counts_as_acknowledged() -> None:
+    """An earlier process may have acknowledged it without recording that."""
+    ends = AckedEnds("log", {0: 5, 1: 5})
+    ends.reach({0: 5})
+    assert ends.take_changes() is None
+    ends.reach({0: 7, 1: 4, 2: 0})
+    assert ends.take_changes() == {0: 7, 1: 5}
+    assert ends.acknowledge(0, 6) is not None
+
+
 def test_a_log_must_reach_every_acknowledged_end() -> None:
     """At the start: shorter is a cut, equal and longer are fine."""
     ends = AckedEnds("log", {0: 5, 1: 5, 2: 5})
