@@ -10,8 +10,19 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from services.receipts.model import Receipt
+
 FAILED_MAX = 500
 """How many of the ranked searches may fail around the kill."""
+
+
+class RegionProof(msgspec.Struct, frozen=True, kw_only=True):
+    """One region at the end."""
+
+    region: str
+    incarnation: str
+    digest: str
+    events_folded: int | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +37,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     repetitions_in_log: int
     events_folded: int | None
     events_lost: int
+    """Acknowledged events that no region holds and no receipt lists."""
+    events_listed: int
+    """Acknowledged events that no region holds and a receipt lists."""
+    events_republished: int
+    """Events that the app sent again because the receipt named them."""
     events_counted_twice: int | None
     events_not_folded: int | None
     ledger_verdict: str
@@ -49,6 +65,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     query_table_ndcg_at_10: float
     digest_live: str | None
     digest_reference: str | None
+    digests_equal: bool
+    """Whether all regions hash to the same at the same frontier, the one that was rebuilt from nothing included."""
+    regions: list[RegionProof]
+    region_lost: str
+    region_took_over: str
+    rto_seconds: float | None
+    """From the kill to the first ranking from another region."""
+    rebuild_seconds: float | None
+    """From starting the lost region on an empty disk until all regions agreed."""
+    receipt: Receipt | None
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -80,8 +106,18 @@ def promises(summary: Summary) -> Iterator[Promise]:
         f"the running state hashes to {s.digest_live}, the log replayed from zero to {s.digest_reference}",
     )
     yield Promise(
-        s.processor_killed and s.processor_restarts > 0,
-        f"the processor was killed in the middle and came back ({s.processor_restarts} restarts)",
+        s.processor_killed and s.rto_seconds is not None,
+        f"{s.region_lost} was killed and its disk deleted; {s.region_took_over or 'nobody'} answered "
+        f"{_seconds(s.rto_seconds)} later",
+    )
+    yield Promise(
+        s.digests_equal and s.processor_restarts > 0 and len(s.regions) > 1,
+        f"{s.region_lost} came back from nothing and holds the same as the others: "
+        + ", ".join(f"{proof.incarnation} {proof.digest}" for proof in s.regions),
+    )
+    yield Promise(
+        s.receipt is not None and s.receipt.state != "open",
+        _receipt_sentence(s.receipt),
     )
     yield Promise(
         s.rankings_served > 0 and s.rankings_failed <= FAILED_MAX,
@@ -128,6 +164,20 @@ def _figures(s: Summary) -> Iterator[tuple[str, str]]:
         " / ".join(
             f"{figure:.3f}" for figure in (s.online_ndcg_at_10, s.popularity_ndcg_at_10, s.query_table_ndcg_at_10)
         ),
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "an unknown time" if value is None else f"{value:.1f} s"
+
+
+def _receipt_sentence(receipt: Receipt | None) -> str:
+    if receipt is None:
+        return "no receipt was written"
+    records = sum(found.end - found.start for found in receipt.ranges)
+    return (
+        f"receipt {receipt.receipt_id} about {receipt.incarnation} is {receipt.state.replace('_', ' ')}: it lists "
+        f"{_count(receipt.events_listed)} events in {records} records"
     )
 
 

@@ -52,6 +52,15 @@ class PlayerSettings:
     """From making the schedule to its first entry."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Who answered, and when, on the client's clock of elapsed seconds."""
+
+    finished: float
+    region: str
+    epoch: tuple[int, int]
+
+
 class Player:
     """One replay through one client."""
 
@@ -69,6 +78,7 @@ class Player:
         self._judge = judge
         self._settings = settings or PlayerSettings()
         self.attempts: list[Attempt] = []
+        self.answers: list[Answer] = []
         self.failures: Counter[str] = Counter()
         self.rungs: Counter[str] = Counter()
         self.feature_ages_ms: list[int] = []
@@ -252,7 +262,9 @@ class Player:
             # It happened all the same. The request may have written it: the same identity counts once.
             await self._publish([step.event])
         else:
-            self.attempts.append(Attempt(intended, self._clock.elapsed_seconds(), True))
+            finished = self._clock.elapsed_seconds()
+            self.attempts.append(Attempt(intended, finished, True))
+            self.answers.append(Answer(finished, ranking.region, ranking.epoch))
             self._served(step, expected, place, ranking)
         progress.advance(1)
 

@@ -1,6 +1,6 @@
 """One replay from its options to its report. The command line, the demo and the quality run all come through here."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,9 @@ from services.replay.tally import Tally
 
 OUTBOX_EVENTS_MAX = 200_000
 """A replay holds its log in memory anyway; back-pressure comes from the calls in flight."""
+
+
+AtEnd = Callable[[MeridianClient, Player], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,11 @@ class Replay:
         self._clock: Clock = clock or SystemClock()
         self.judge = Judge()
 
-    async def run(self, on_search: Hook | None = None) -> ReplayReport:
-        """Catalogue, bulk, ranked part, flush. `on_search` hears each ranked search's number beforehand."""
+    async def run(self, on_search: Hook | None = None, at_end: AtEnd | None = None) -> ReplayReport:
+        """Catalogue, bulk, ranked part, flush. `on_search` hears each ranked search's number beforehand.
+
+        `at_end` has the client once more when everything was said, before the report is made.
+        """
         options = self._options
         settings = ClientSettings(
             outbox_events_max=OUTBOX_EVENTS_MAX,
@@ -81,7 +87,10 @@ class Replay:
                 clock=self._clock,
             ) as client:
                 player = Player(client, self._clock, tally, self.judge, options.player)
-                return await self._play(player, tally, started, on_search)
+                report = await self._play(player, tally, started, on_search)
+                if at_end is not None:
+                    await at_end(client, player)
+                return report
 
     async def _play(self, player: Player, tally: Tally, started: float, on_search: Hook | None) -> ReplayReport:
         catalogue = self._script.catalogue()

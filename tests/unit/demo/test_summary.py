@@ -9,7 +9,14 @@ import pytest
 from rich.console import Console
 
 from services.demo.cli import write_json
-from services.demo.summary import Summary, broken, number_or_none, promises, show
+from services.demo.summary import RegionProof, Summary, broken, number_or_none, promises, show
+from services.receipts.model import Range, Receipt
+
+RECEIPT = Receipt(
+    receipt_id="r-1", kind="failover", region="east", incarnation="east-1", was_active=True, issued_by="west",
+    epoch=(0, 7), created_ms=1, reason="the lease ran out", survivors=["west"], last_contact_ms=1, remaining=[],
+    ranges=[Range(log="east-1.events", partition=0, start=4, end=6, events=2)], state="confirmed_lost",
+)  # fmt: skip
 
 GOOD = Summary(
     source="log",
@@ -44,13 +51,25 @@ GOOD = Summary(
     query_table_ndcg_at_10=0.75,
     digest_live="ab",
     digest_reference="ab",
+    events_listed=2,
+    events_republished=2,
+    digests_equal=True,
+    regions=[
+        RegionProof(region=name, incarnation=f"{name}-1", digest="ab", events_folded=68_900)
+        for name in ("east", "west")
+    ],
+    region_lost="east",
+    region_took_over="west",
+    rto_seconds=2.9,
+    rebuild_seconds=20.0,
+    receipt=RECEIPT,
 )
 
 
 def test_all_kept() -> None:
     """Good numbers break nothing."""
     assert broken(GOOD) == []
-    assert len(list(promises(GOOD))) == 9
+    assert len(list(promises(GOOD))) == 11
 
 
 @pytest.mark.parametrize(
@@ -66,8 +85,13 @@ def test_all_kept() -> None:
         ({"ledger_verdict": "unknown"}, "the ledger says unknown"),
         ({"digest_reference": "cd"}, "replayed from zero to cd"),
         ({"digest_live": None, "digest_reference": None}, "hashes to None"),
-        ({"processor_killed": False}, "killed in the middle"),
-        ({"processor_restarts": 0}, "0 restarts"),
+        ({"processor_killed": False}, "east was killed"),
+        ({"rto_seconds": None, "region_took_over": ""}, "nobody answered an unknown time later"),
+        ({"processor_restarts": 0}, "east came back from nothing"),
+        ({"digests_equal": False}, "east came back from nothing"),
+        ({"regions": []}, "east came back from nothing"),
+        ({"receipt": None}, "no receipt was written"),
+        ({"receipt": msgspec.structs.replace(RECEIPT, state="open")}, "is open: it lists 2 events in 2 records"),
         ({"rankings_failed": 501}, "501 of 3,000 rankings failed"),
         ({"rankings_served": 0}, "rankings failed"),
         ({"online_mrr_at_5": 0.70}, "the exact-query table"),
