@@ -174,7 +174,7 @@ class Intake:
                 f"{missing}. Nothing was skipped. Restart from a snapshot that covers them, or accept the loss with a "
                 "receipt (docs/operating/truncation.md)."
             )
-        self.missing[record.place] = missing
+        self.missing.setdefault(record.place, missing)
         self._observer.dropped(record, missing)
         return False
 

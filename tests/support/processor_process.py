@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class ProcessorProcess:
-    """Use as a context manager; `settings` are fields of ProcessorSettings."""
+    """Use as a context manager; `settings` are fields of ProcessorSettings, `region` more of RegionSettings."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class ProcessorProcess:
         *,
         partitions: int = PARTITIONS,
         inference_port: int | None = None,
+        region: Mapping[str, object] | None = None,
         **settings: object,
     ) -> None:
         self.directory = directory
@@ -46,6 +48,7 @@ class ProcessorProcess:
             "PARTITIONS": partitions,
             "PROCESSOR_PORT": self.port,
             "INFERENCE_PORT": inference_port or free_port(),
+            **(region or {}),
         }
         settings = {"clock_events": 10, **settings}
         self.environment = {
