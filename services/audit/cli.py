@@ -19,6 +19,7 @@ from services.coordination.history import verify as broken_at
 from services.ledger.acks import AckWriter, read_acks
 from services.ledger.errors import LedgerError
 from services.receipts import Receipt, match
+from services.region.network import enter
 
 UNREACHABLE = 69
 BROKEN = 1
@@ -154,9 +155,15 @@ def _deployment(data_dir: Path, url: str) -> Deployment | None:
     if url:
         return None
     try:
-        return load_deployment(data_dir)
+        deployment = load_deployment(data_dir)
     except SettingsError as error:
         _refuse(str(error), ExitCode.BAD_SETTINGS)
+    try:
+        enter(deployment)
+    except SettingsError as error:
+        # Its network is gone, so no controller can be asked; the files are there all the same.
+        print(f"meridian: {error}", file=sys.stderr)
+    return deployment
 
 
 def _print_json(value: object) -> None:
