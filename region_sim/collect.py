@@ -234,9 +234,8 @@ def _origin_end(consumer: Consumer, log: str, partition: int, end: int) -> int:
     message = consumer.poll(LAST_RECORD_SECONDS)
     if message is None or message.error() is not None:
         raise LogUnreadable(f"the last record of {log}/{partition} cannot be read")
-    found = message.headers()
-    headers = (
-        [(str(name), bytes(value)) for name, value in found if value is not None] if isinstance(found, list) else []
-    )
+    found: object = message.headers()
+    pairs = found if isinstance(found, list) else []
+    headers = [(str(name), bytes(value)) for name, value in pairs if value is not None]
     origin = origin_of(headers)
     return hole_end(headers) or (end if origin is None else origin.offset + 1)

@@ -28,7 +28,6 @@ from services.common.deployment import Deployment
 
 CONDUCTOR = "conductor"
 NEMESIS = "nemesis"
-CATALOGUE_SECONDS_MAX = 60.0
 INJECT_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.05
 STATUS_SECONDS = 0.5
@@ -109,7 +108,7 @@ class Conductor:
 
     async def _begin(self, asking: Asking, apps: list[LibraryApp | BareApp]) -> None:
         """Wait until a region serves, publish the catalogue, and wait until it is found."""
-        limit = self._drill.topology.up_seconds_max
+        limit = self._drill.phases.begin_seconds_max
         problem = await wait_until_none(self._clock, asking.not_serving, limit, STATUS_SECONDS)
         if problem is not None:
             raise DrillBroken(f"the drill cannot begin: {problem}")
@@ -120,7 +119,7 @@ class Conductor:
             await first.search(self._script.search("preload", self._history.written))
             return None if self._history.answers else "no search is answered"
 
-        problem = await wait_until_none(self._clock, unanswered, CATALOGUE_SECONDS_MAX, STATUS_SECONDS)
+        problem = await wait_until_none(self._clock, unanswered, limit, STATUS_SECONDS)
         if problem is not None:
             raise DrillBroken(f"the drill cannot begin: {problem}")
 

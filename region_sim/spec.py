@@ -62,6 +62,8 @@ class Phases(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     warm_up_seconds: Positive = 8.0
     """Not judged: connections, caches, first answers."""
+    begin_seconds_max: Positive = 90.0
+    """Until a region serves and the catalogue is found."""
     steady_seconds: Positive = 10.0
     fault_seconds: Positive = 12.0
     """From the fault (or, longer, the takeover) to its heal."""

@@ -1,0 +1,81 @@
+"""`region-sim` says what is wrong, and ends with a code that means something."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from region_sim.cli import run_command
+from region_sim.history import Entry
+from region_sim.run import RunOptions, replay_command
+from tests.support.planted_history import Planted, history
+
+
+def written(directory: Path, entries: list[Entry]) -> Path:
+    """A directory with a history."""
+    (directory / "history.jsonl").write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
+    return directory
+
+
+def test_list_shows_the_drills(capsys: pytest.CaptureFixture[str]) -> None:
+    """For people, and as JSON."""
+    assert run_command(["list"]) == 0
+    assert "kill-active" in capsys.readouterr().out
+    assert run_command(["list", "--json"]) == 0
+    assert {"name", "summary"} <= json.loads(capsys.readouterr().out)[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nope"], "there is no drill"),
+        (["run", "kill-active", "--set", "load.user=3"], "unknown field"),
+        (["run", "kill-active", "--backend", "moon"], "no backend 'moon'"),
+        (["run", "kill-active", "--sett", "x=1"], "No such option"),
+        (["run", "kill-active", "--repeat", "0"], "--repeat"),
+        (["run", "kill-active", "--attach", "/nonexistent/meridian"], "there is no deployment"),
+        (["walk"], "No such command"),
+    ],
+)
+def test_what_cannot_be_run_is_254_with_the_reason(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Wrong drills, settings and options are the caller's to mend."""
+    out = ["--out", str(tmp_path)] if arguments[0] == "run" else []
+    assert run_command([*arguments, *out]) == 254
+    assert words in capsys.readouterr().err
+
+
+def test_judge_ends_with_the_verdicts_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 valid, 1 invalid, 2 unknown, 255 no verdict at all."""
+
+    def lose(planted: Planted) -> None:
+        planted.event(8.0, held="west")
+
+    assert run_command(["judge", str(written(tmp_path, history()))]) == 0
+    assert "every check holds" in capsys.readouterr().out
+    assert run_command(["judge", str(written(tmp_path, history(before=lose))), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["lost_unlisted"] == 1
+    unread = history(evidence=lambda found: found[:2])
+    assert run_command(["judge", str(written(tmp_path, unread))]) == 2
+    assert run_command(["judge", str(tmp_path / "nowhere")]) == 255
+
+
+def test_the_replay_command_runs_the_same_again() -> None:
+    """Quoted, with every change."""
+    options = RunOptions(
+        name="kill-active",
+        changes=["load.users=5", "fault.processes=['kafka']"],
+        seed=1,
+        repeat=3,
+        out=Path("drills"),
+        attach=None,
+        keep=False,
+        quiet=False,
+    )
+    said = replay_command(options, 2)
+    assert said.startswith("region-sim run kill-active --backend process --seed 2 --set load.users=5")
+    assert "'fault.processes=['\"'\"'kafka'\"'\"']'" in said
