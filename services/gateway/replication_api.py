@@ -38,10 +38,12 @@ class ReplicationApi:
         acks = self._core.acks
         if said.log != log.name or acks.watermarks is None:
             return _answer(HeldAnswer(incarnation=incarnation, partitions={}))
-        try:
-            acks.report(said.region, said.incarnation, said.held)
-        except StaleLife as error:
-            raise Problem(409, "stale-life", str(error), remedy="Let the region's newest life report.") from None
+        if said.region != self._core.region:
+            # The region's own controller asks as well: it holds no copy.
+            try:
+                acks.report(said.region, said.incarnation, said.held)
+            except StaleLife as error:
+                raise Problem(409, "stale-life", str(error), remedy="Let the region's newest life report.") from None
         marks = acks.watermarks
         partitions = {
             partition: OriginPartition(

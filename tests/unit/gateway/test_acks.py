@@ -21,7 +21,7 @@ async def report(
     gateway: GatewayParts, held: dict[int, int], *, incarnation: str = "west-1", log: str = LOG
 ) -> HeldAnswer:
     """Report as a replicator does, with the client that it uses."""
-    body = HeldRequest(region="west", incarnation=incarnation, log=log, held=held)
+    body = HeldRequest(region=incarnation.partition("-")[0], incarnation=incarnation, log=log, held=held)
     async with aiohttp.ClientSession() as session:
         return await report_held(session, str(gateway.client.make_url("")).rstrip("/"), body)
 
@@ -47,6 +47,14 @@ async def test_a_peer_learns_the_ends_and_what_it_lacks() -> None:
         answer = await report(gateway, {partition: 1})
         assert answer.partitions[partition] == OriginPartition(acknowledged_end=2, events_after_held=2)
         assert (await report(gateway, EVERYTHING)).partitions[partition].events_after_held == 0
+
+
+async def test_the_own_region_is_no_peer() -> None:
+    """Its controller asks for the ends in the same way; what it says it holds protects nobody."""
+    async with GatewayParts() as gateway:
+        assert len((await report(gateway, EVERYTHING, incarnation="east-1")).partitions) == 4
+        status, _, problem = await publish(gateway, 1)
+        assert (status, problem["type"]) == (503, "urn:meridian:problem:no-peer")
 
 
 async def test_of_a_log_that_this_life_does_not_write_nothing_is_said() -> None:
