@@ -197,6 +197,11 @@ class Controller:
             await self.clock.sleep(max(0.0, left))
         await self.election.end_leftovers()
 
+    def acting_epoch(self) -> tuple[int, int] | None:
+        """The epoch of the term that this region holds and whose deadline has not passed; None without one."""
+        held = self.election.held
+        return held.epoch if held is not None and self.clock.boottime() < held.deadline else None
+
     def is_serving(self) -> bool:
         """Whether this region holds the lease and its gate is open under it."""
         view = self.view()

@@ -7,7 +7,7 @@ pretend: `confirmed_at` says when the store last said that nothing newer had hap
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -29,6 +29,16 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class FormerLeader:
+    """The last holder whose key was seen here and is gone."""
+
+    region: str = ""
+    last_seen_ms: int = 0
+    """When the store last confirmed its key."""
+    gone_ms: int = 0
+
+
 class StoreMirror:
     """`run` is its task; `on_change` is called whenever something or its confirmation changed."""
 
@@ -42,7 +52,10 @@ class StoreMirror:
         self._confirmed_ms = 0
         self._leader_gone_at = float("-inf")
         self._operation_seen = (0, float("-inf"))
+        self.former = FormerLeader()
+        """Who held the lease before the present holder, or before nobody did."""
         self._view: StoreView | None = None
+        self._lives: list[Life] | None = None
 
     @property
     def confirmed_ms(self) -> int:
@@ -56,8 +69,11 @@ class StoreMirror:
 
     def lives(self) -> list[Life]:
         """Every life of every region, by region and number."""
-        found = [_decode(entry, Life) for key, entry in self._entries.items() if key.startswith(LIVES)]
-        return sorted((life for life in found if life is not None), key=lambda life: (life.region, life.number))
+        if self._lives is None:
+            found = [_decode(entry, Life) for key, entry in self._entries.items() if key.startswith(LIVES)]
+            known = (life for life in found if life is not None)
+            self._lives = sorted(known, key=lambda life: (life.region, life.number))
+        return self._lives
 
     def view(self) -> StoreView:
         """What the store holds, as far as it is known here."""
@@ -88,11 +104,23 @@ class StoreMirror:
         if revision < self._revision:
             log.error("the store went back: it was restored from a backup", before=self._revision, now=revision)
         newest = max([revision, *(entry.revision for entry in listed.values())])
-        had_leader = LEADER in self._entries
+        had_leader = self._entries.get(LEADER)
         self._entries, self._revision = listed, newest
-        if LEADER not in listed and (had_leader or self._leader_gone_at == float("-inf")):
-            self._leader_gone_at = self._clock.boottime()
+        has_leader = listed.get(LEADER)
+        never_known = self._leader_gone_at == float("-inf")
+        if had_leader is None:
+            gone = has_leader is None and never_known
+        else:
+            gone = has_leader is None or has_leader.create_revision != had_leader.create_revision
+        if gone:
+            self._note_gone(had_leader)
         self._confirm()
+
+    def _note_gone(self, entry: Versioned | None) -> None:
+        self._leader_gone_at = self._clock.boottime()
+        record = _decode(entry, LeaderRecord) if entry is not None else None
+        if record is not None:
+            self.former = FormerLeader(record.region, self._confirmed_ms, self._clock.unix_ms())
 
     def _take(self, batch: Sequence[Change]) -> None:
         for change in batch:
@@ -108,14 +136,14 @@ class StoreMirror:
         elif before is not None:
             del self._entries[change.key]
             if change.key == LEADER:
-                self._leader_gone_at = self._clock.boottime()
+                self._note_gone(before)
         self._revision = max(self._revision, change.revision)
 
     def _confirm(self, *, changed: bool = True) -> None:
         self._confirmed_at = self._clock.boottime()
         self._confirmed_ms = self._clock.unix_ms()
         if changed:
-            self._view = None
+            self._view = self._lives = None
             self._on_change()
 
     def _read(self) -> StoreView:

@@ -27,6 +27,7 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     created_ms: int
     until_ms: int
+    operation_id: str = ""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -35,6 +35,16 @@ HISTORY_PAUSE_SECONDS: Final = 0.5
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """A campaign that was won."""
+
+    epoch: tuple[int, int]
+    at_ms: int
+    cause: str
+    operation_id: str
+
+
 class Performer:
     """Holds what is this controller's own: its term, and whether its gate is shut."""
 
@@ -58,10 +68,8 @@ class Performer:
         self._to_record: list[tuple[str, str, str, tuple[int, int] | None, str]] = []
         self.hold_down_until = float("-inf")
         self.hold_down_because = ""
-        self.acquired_ms = 0
-        """Unix ms of the last campaign that was won."""
-        self.acquired_because = ""
-        self.acquired_operation = ""
+        self.acquired: Acquired | None = None
+        """The last campaign that was won."""
 
     def term(self, promised_until: float) -> OwnTerm | None:
         """The term as decisions see it."""
@@ -128,9 +136,7 @@ class Performer:
         who = replace(self._who, cause=transition.cause, operation_id=transition.operation_id)
         held = await self._election.campaign(who)
         self._shut = None
-        self.acquired_ms = self._clock.unix_ms()
-        self.acquired_because = transition.cause
-        self.acquired_operation = transition.operation_id
+        self.acquired = Acquired(held.epoch, self._clock.unix_ms(), transition.cause, transition.operation_id)
         self._metrics.failovers.labels("operator" if transition.operation_id else "automatic").inc()
         log.info("acquired the lease", epoch=held.epoch, cause=transition.cause)
         self.note("acquired", f"{who.region} acquired the lease: {transition.cause}", epoch=held.epoch)

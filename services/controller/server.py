@@ -20,19 +20,28 @@ from services.common.process import LoadedSettings
 from services.common.region_settings import RegionSettings
 from services.common.settings import SettingsError
 from services.controller.api import LeaseApi
+from services.controller.attendants import Attendants
 from services.controller.controller import Controller
 from services.controller.metrics import ControllerMetrics
 from services.controller.mirror import CONTROLLER, StoreMirror
 from services.controller.observe import Observer, Urls
+from services.controller.operator_api import OperatorApi
 from services.controller.perform import Performer
+from services.controller.placement import Placement
+from services.controller.proof import Prover
+from services.controller.receipts_desk import ReceiptsDesk
+from services.controller.records_api import RecordsApi
 from services.controller.settings import ControllerSettings
+from services.coordination.cluster import EtcdCluster
 from services.coordination.election import Candidacy, Election
 from services.coordination.epoch_seen import EpochSeen
+from services.coordination.etcd import EtcdGatewayStore
 from services.coordination.fence import FenceTimes
 from services.coordination.lease import LeaseStore
 from services.coordination.opening import opened_lease_store
 from services.coordination.registry import Registration
 from services.coordination.settings import CoordinationSettings
+from services.receipts import ReceiptBook
 
 VIEW_AGE_SECONDS_MAX = 10.0
 
@@ -58,11 +67,15 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     async with (
         opened_lease_store(region, coordination, clock) as store,
         aiohttp.ClientSession() as session,
-        built(region, region.load_deployment(), settings, coordination, store, session, clock) as (controller, app),
+        built(region, region.load_deployment(), settings, coordination, store, session, clock) as (
+            controller,
+            app,
+            attendants,
+        ),
         serving(app, settings.host, region.control_port, shutdown_timeout_seconds=1.0) as port,
     ):
         log.info("listening", url=f"http://{settings.host}:{port}")
-        working = asyncio.ensure_future(controller.run())
+        working = asyncio.ensure_future(_work(controller, attendants))
         stopping = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +97,7 @@ async def built(
     store: LeaseStore,
     session: aiohttp.ClientSession,
     clock: Clock,
-) -> AsyncIterator[tuple[Controller, web.Application]]:
+) -> AsyncIterator[tuple[Controller, web.Application, Attendants]]:
     """A controller with all its parts, and its HTTP application."""
     metrics = ControllerMetrics(new_registry())
     instance = random_bytes(8).hex()
@@ -111,14 +124,68 @@ async def built(
         Performer(store, clock, election, who, metrics, settings.hold_down_seconds),
         Registration(store, region.name, CONTROLLER, instance, b"{}", clock=clock, ttl_seconds=3.0),
     )
+    book = ReceiptBook(store, region.data_dir / "receipts")
+    attendants = _attendants(controller, region, deployment, settings, store, book, session)
+    yield controller, _web_app(controller, store, book, attendants), attendants
+
+
+async def _work(controller: Controller, attendants: Attendants) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(controller.run())
+        tasks.create_task(attendants.run())
+
+
+def _attendants(
+    controller: Controller,
+    region: RegionSettings,
+    deployment: Deployment,
+    settings: ControllerSettings,
+    store: LeaseStore,
+    book: ReceiptBook,
+    session: aiohttp.ClientSession,
+) -> Attendants:
+    clock = controller.clock
+    placement = None
+    if isinstance(store, EtcdGatewayStore):
+        placement = Placement(
+            EtcdCluster(store.transport),
+            deployment,
+            region.name,
+            clock,
+            holds=lambda: controller.election.held is not None,
+            nobody_holds=lambda: controller.mirror.view().leader is None,
+            interval_seconds=settings.etcd_leader_seconds,
+        )
+    desk = ReceiptsDesk(
+        store,
+        book,
+        session,
+        deployment,
+        region.name,
+        clock,
+        controller.metrics,
+        lives=controller.mirror.lives,
+        epoch=controller.acting_epoch,
+        serving_ms=lambda: attendants.serving_ms,
+        note=controller.performer.note,
+        unreachable_seconds=settings.unreachable_seconds,
+    )
+    prover = Prover(session, clock, region.data_dir / "proof.json", wait_ms=settings.proof_wait_ms)
+    attendants = Attendants(controller, deployment, desk, prover, placement)
+    return attendants
+
+
+def _web_app(controller: Controller, store: LeaseStore, book: ReceiptBook, attendants: Attendants) -> web.Application:
     app = web.Application(middlewares=[problem_middleware])
     health = Health()
     health.add("coordination", lambda: _store_blocker(controller))
     health.add_notice("election", lambda: controller.sentence)
     health.add_routes(app)
-    add_metrics_route(app, metrics.registry)
+    add_metrics_route(app, controller.metrics.registry)
     LeaseApi(controller).add_routes(app)
-    yield controller, app
+    OperatorApi(controller, store).add_routes(app)
+    RecordsApi(controller, store, book, attendants).add_routes(app)
+    return app
 
 
 def _store_blocker(controller: Controller) -> str | None:

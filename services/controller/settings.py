@@ -23,7 +23,7 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     host: str = LOOPBACK
     cycle_ms: Positive = 250
     """How often everything is looked at when nothing happens; news is acted on at once."""
-    observe_ms: Positive = 250
+    observe_ms: Positive = 500
     """How often the region's own processes are asked how they are."""
     lag_events_max: NotNegative = 5_000
     """A region that is known to miss more events takes over only when an operator accepts it."""
@@ -43,7 +43,7 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     """A region out of reach for so long gets a receipt."""
     etcd_leader_seconds: PositiveSeconds = 5.0
     """How often it is looked at where etcd's leader is."""
-    proof_wait_ms: Positive = 1_000
+    proof_wait_ms: Positive = 500
     """How long a processor may take to reach the frontier at which digests are compared."""
 
     def limits(self) -> Limits:

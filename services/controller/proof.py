@@ -1,0 +1,97 @@
+"""Proving that a rebuilt state equals another region's: both digests, at exactly the same frontier.
+
+A region that lost its data and was rebuilt must not be promoted on the hope that the copy worked. Both processors are
+asked to stop at one frontier, the larger of where they are in every partition, for a moment; under load one of them
+is often past it already, and the next try takes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from services.common.clock import Clock
+from services.common.logging import get_logger
+from services.controller.observe import ASK_FAILED, named
+from services.processor import client as processor_client
+
+RETRY_SECONDS: Final = 0.5
+MISMATCH_RETRY_SECONDS: Final = 10.0
+
+log = get_logger(__name__)
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """That the states were equal once since this life began; kept in the region's directory, which a wipe empties."""
+
+    incarnation: str
+    peer: str
+    digest: str
+    frontier: list[tuple[str, int, int]]
+    at_ms: int
+
+
+class Prover:
+    """Compares the digests of two processors."""
+
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock, file: Path, *, wait_ms: int) -> None:
+        self._session = session
+        self._clock = clock
+        self._file = file
+        self._wait_ms = wait_ms
+
+    def known(self, incarnation: str) -> Proof | None:
+        """The proof of this very life, if there is one."""
+        try:
+            proof = msgspec.json.decode(self._file.read_bytes(), type=Proof)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return proof if proof.incarnation == incarnation else None
+
+    async def prove(self, incarnation: str, own_url: str, peers: dict[str, str]) -> str | None:
+        """Try once, with the first peer (name to processor URL) that answers. Return why it is not proven, or None."""
+        reason = "no other region answers, with which its state could be compared"
+        for peer, url in peers.items():
+            try:
+                found = await self._compare(own_url, url)
+            except ASK_FAILED as problem:
+                reason = f"its state since the rebuild is not proven equal to {peer}'s yet ({named(problem)})"
+                continue
+            own, other = found
+            if own.digest != other.digest:
+                log.error("states differ at the same frontier", peer=peer, own=own.digest, other=other.digest)
+                return f"its state differs from {peer}'s at the same frontier: {own.digest} and {other.digest}"
+            proof = Proof(
+                incarnation=incarnation,
+                peer=peer,
+                digest=own.digest,
+                frontier=own.frontier,
+                at_ms=self._clock.unix_ms(),
+            )
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_bytes(msgspec.json.encode(proof))
+            log.info("the rebuilt state is proven equal", peer=peer, digest=own.digest)
+            return None
+        return reason
+
+    async def _compare(
+        self, own_url: str, peer_url: str
+    ) -> tuple[processor_client.HeldDigest, processor_client.HeldDigest]:
+        """Both digests at one frontier. Raises what asking raises, FrontierPassed included."""
+        states = await asyncio.gather(
+            processor_client.state(self._session, own_url), processor_client.state(self._session, peer_url)
+        )
+        ends: dict[tuple[str, int], int] = {}
+        for state in states:
+            for name, partition, end in state.frontier:
+                ends[name, partition] = max(end, ends.get((name, partition), 0))
+        frontier = [(name, partition, end) for (name, partition), end in sorted(ends.items())]
+        own, other = await asyncio.gather(
+            processor_client.digest_at(self._session, own_url, frontier, self._wait_ms),
+            processor_client.digest_at(self._session, peer_url, frontier, self._wait_ms),
+        )
+        return own, other
