@@ -24,7 +24,8 @@ Epoch = tuple[int, int]
 """(generation, create revision of the leader key); compared as a pair."""
 NO_EPOCH: Final[Epoch] = (-1, -1)
 POLL_OPEN_SECONDS: Final = 0.25
-WAIT_MS: Final = 1_000
+WAIT_MS: Final = 500
+"""How long news are waited for: a view may become twice as old as that, and is used while younger than 2 s."""
 ANSWER_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 0.1
 
