@@ -1,4 +1,4 @@
-"""What the gateway says about regions and acknowledgements is what the client reads, although neither imports the other."""
+"""What the gateway says about regions and acknowledgements is what the client reads; neither imports the other."""
 
 import msgspec
 
