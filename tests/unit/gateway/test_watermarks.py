@@ -130,6 +130,16 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert at.events_after(0, 990) == 20
 
 
+def test_what_one_peer_lacks_is_kept_for_it() -> None:
+    """However far the others are."""
+    at = marks()
+    at.report("south", "south-1", {0: 5}, 0.0)
+    for offset in range(2000):
+        at.acknowledged(0, offset, 2, 0.0)
+        at.report("west", "west-1", {0: offset}, 0.0)
+    assert at.events_after(0, 5) == 2 * 1995
+
+
 def test_what_everybody_holds_is_let_go() -> None:
     """Reports that advance make room, without changing any answer."""
     at = marks()
