@@ -19,6 +19,7 @@ from streams.dead_letter import DeadLetter, header_pairs
 from streams.errors import FrameCorrupt, LogGap
 from streams.fold import Applied, Fold
 from streams.frame import Headers, decode_frame
+from streams.holding import Hold
 from streams.logs import record_checksum
 from streams.position import Position, Verdict, judge
 from streams.truncation import EpochsSeen, LogUnreachableError, Place, Watch
@@ -90,6 +91,7 @@ class Intake:
         self._monotonic = monotonic
         self._is_copy = is_copy
         self._taking = asyncio.Lock()
+        self._hold: Hold[LogRecord] | None = None
         self.read_to: dict[Place, int] = dict(read_to or {})
         """The next offset of this region's Kafka that is to be delivered, by partition."""
         self.missing: dict[Place, str] = {}
@@ -107,7 +109,45 @@ class Intake:
         Raises LogGap, LogTruncated, UnknownFrameVersion, DeliveryError: the record was not taken, stop.
         """
         async with self._taking:
-            await self._take(record)
+            if self._hold is None:
+                await self._take(record)
+            else:
+                await self._take_held(self._hold, record)
+
+    def hold(self) -> Hold[LogRecord]:
+        """Stand still everywhere from the next record on. End it with `release`, soon.
+
+        Raises ValueError while another hold is on.
+        """
+        if self._hold is not None:
+            raise ValueError("a digest is being compared already")
+        self._hold = Hold(self._fold.state.frontier)
+        return self._hold
+
+    async def move_hold(self, hold: Hold[LogRecord], target: Mapping[Place, int]) -> None:
+        """Let every partition stop at `target` instead, taking what lies before it. Raises as `take` does."""
+        async with self._taking:
+            kept, hold.kept = hold.kept, []
+            hold.move(target)
+            hold.moved(self._fold.state.frontier)
+            for record in kept:
+                await self._take_held(hold, record)
+
+    async def release(self, hold: Hold[LogRecord]) -> None:
+        """End a hold and take what it kept back. Raises as `take` does."""
+        async with self._taking:
+            if self._hold is hold:
+                self._hold = None
+                for record in hold.kept:
+                    await self._take(record)
+
+    async def _take_held(self, hold: Hold[LogRecord], record: LogRecord) -> None:
+        span = self._span(record)
+        if span is not None and hold.keeps_back(record.place, span.end):
+            hold.keep(record)
+            return
+        await self._take(record)
+        hold.moved(self._fold.state.frontier)
 
     async def _take(self, record: LogRecord) -> None:
         span = self._span(record)

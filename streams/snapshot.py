@@ -177,6 +177,16 @@ def load(directory: Path | str, parameters: Parameters, on_skip: Callable[[str],
     return None
 
 
+def newest(directory: Path | str) -> tuple[Path, Manifest] | None:
+    """The newest manifest that can be read, and its path; None when there is none."""
+    for path in _manifests(Path(directory)):
+        try:
+            return path, _read_manifest(path)
+        except SnapshotUnusable:
+            continue
+    return None
+
+
 def copy(directory: Path | str, url: str) -> None:
     """Bring the newest snapshot to a folder off-site (any fsspec URL): missing files first, the manifest last."""
     root = Path(directory)

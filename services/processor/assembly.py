@@ -18,6 +18,7 @@ from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.cut_mark import leave_mark
 from services.processor.features import ModelFeaturizer
+from services.processor.held_digests import HeldDigests
 from services.processor.identity import Identity
 from services.processor.ladder import Ladder
 from services.processor.leadership import Leadership, lead, publisher
@@ -64,6 +65,7 @@ class Assembly:
     clock: Clock
     intake: Intake
     logs: Logs
+    held: HeldDigests
 
     def next_offsets(self) -> dict[Place, int]:
         """What is read next of each partition, as offsets of this region's Kafka; where the group starts."""
@@ -226,6 +228,7 @@ def assemble(
         clock=clock,
         intake=intake,
         logs=logs,
+        held=HeldDigests(intake, state, clock, lambda error: _settle(failure, error)),
     )
 
 

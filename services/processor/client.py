@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import aiohttp
 import msgspec
 
 ANSWER_SECONDS = 1.0
+SNAPSHOT_SECONDS = 5.0
+"""A processor that has no snapshot yet writes one first."""
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,18 @@ class HeldDigest(msgspec.Struct, frozen=True):
 
     digest: str
     frontier: list[tuple[str, int, int]]
+
+
+class SnapshotOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of `GET /v1/snapshots/latest?about`: what the newest snapshot is, and where its writer stands now."""
+
+    digest: str
+    frontier: list[tuple[str, int, int]]
+    events: int
+    """Distinct events that it knows."""
+    size_bytes: int
+    now: list[tuple[str, int, int]]
+    events_now: int
 
 
 class FrontierPassed(Exception):
@@ -68,6 +83,52 @@ async def digest_at(
     return msgspec.json.decode(
         await _get(session, f"{url}/v1/digest", params, ANSWER_SECONDS + wait_ms / 1000), type=HeldDigest
     )
+
+
+async def hold(session: aiohttp.ClientSession, url: str, wait_ms: int) -> StateSummary:
+    """Have the processor stand still until `digest_at` is asked, or `wait_ms` are over.
+
+    The answer says where it stands. Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError.
+    """
+    async with (
+        asyncio.timeout(ANSWER_SECONDS),
+        session.post(f"{url}/v1/hold", params={"wait_ms": str(wait_ms)}) as response,
+    ):
+        response.raise_for_status()
+        return msgspec.json.decode(await response.read(), type=StateSummary)
+
+
+async def digests_at_one_frontier(
+    session: aiohttp.ClientSession, urls: Mapping[str, str], wait_ms: int = 2_000
+) -> dict[str, HeldDigest]:
+    """The digests of several regions at one frontier, by region; also under load.
+
+    Each stands still first, then all of them go on to the furthest of these places. Raises FrontierPassed,
+    aiohttp.ClientError, TimeoutError, msgspec.DecodeError; every hold ends by itself.
+    """
+    standing = await asyncio.gather(*(hold(session, url, wait_ms) for url in urls.values()))
+    furthest: dict[tuple[str, int], int] = {}
+    for summary in standing:
+        for log, partition, next_offset in summary.frontier:
+            furthest[log, partition] = max(next_offset, furthest.get((log, partition), 0))
+    rows = [(log, partition, next_offset) for (log, partition), next_offset in sorted(furthest.items())]
+    found = await asyncio.gather(*(digest_at(session, url, rows, wait_ms) for url in urls.values()))
+    return dict(zip(urls, found, strict=True))
+
+
+async def snapshot_offer(session: aiohttp.ClientSession, url: str) -> SnapshotOffer | None:
+    """Ask what the newest snapshot is; None when nothing was folded there yet.
+
+    Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError.
+    """
+    async with (
+        asyncio.timeout(SNAPSHOT_SECONDS),
+        session.get(f"{url}/v1/snapshots/latest", params={"about": "1"}) as response,
+    ):
+        if response.status == 404:
+            return None
+        response.raise_for_status()
+        return msgspec.json.decode(await response.read(), type=SnapshotOffer)
 
 
 async def _get(session: aiohttp.ClientSession, url: str, params: dict[str, str], timeout_seconds: float) -> bytes:

@@ -47,6 +47,11 @@ class Logs:
         return [(log, partition) for log in self.events for partition in range(self.partitions)]
 
     @property
+    def own_places(self) -> list[Place]:
+        """Every partition of the log that is written here."""
+        return [(events_log(self.own), partition) for partition in range(self.partitions)]
+
+    @property
     def rankings_places(self) -> list[Place]:
         """Every partition of every rankings log."""
         return [(rankings_log(name), partition) for name in self.incarnations for partition in range(self.partitions)]

@@ -31,7 +31,7 @@ from services.processor.metrics import Figures, FiguresCollector, ProcessorMetri
 from services.processor.quiet import quieten
 from services.processor.restore import Restored, restore
 from services.processor.settings import ProcessorSettings
-from services.processor.surface import Surface
+from services.processor.surface import Shown, Surface
 from streams.app import drop_empty_groups, group_of, group_prefix, set_group_offsets
 from streams.errors import CopyReplaced, LogTruncated
 from streams.logs import events_log
@@ -130,7 +130,16 @@ class ProcessorProcess:
         group = group_of(identity.region, identity.incarnation, random_bytes(4).hex())
         assembly = assemble(identity, group, restored, self._region, self._settings, self._metrics, self._clock)
         self._assembly = assembly
-        self._surface.show(identity, restored.state, lambda: assembly.leadership.gate.report(self._clock.unix_ms()))
+        self._surface.show(
+            Shown(
+                identity=identity,
+                state=restored.state,
+                gate=lambda: assembly.leadership.gate.report(self._clock.unix_ms()),
+                held=assembly.held,
+                snapshots=assembly.snapshots,
+                snapshot_dir=self._region.snapshot_dir,
+            )
+        )
         async with AsyncExitStack() as closing:
             closing.push_async_callback(assembly.close)
             await asyncio.gather(
