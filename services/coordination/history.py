@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     previous: str
     """Hash of the entry before, 64 hex digits."""
     digest: str = ""
-    """SHA-256 of this entry without its digest."""
+    """SHA-256 of this entry's other fields that are not empty, as JSON with sorted names."""
 
 
 class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +129,11 @@ def _same(entry: Entry, operation_id: str, kind: str) -> bool:
 
 
 def _sealed(entry: Entry) -> Entry:
-    bare = msgspec.structs.replace(entry, digest="")
-    return msgspec.structs.replace(entry, digest=hashlib.sha256(msgspec.json.encode(bare)).hexdigest())
+    # Without what is empty: a field that a later release adds must not change the hashes of earlier entries.
+    said = {name: value for name, value in msgspec.structs.asdict(entry).items() if value not in {"", None}}
+    said.pop("digest", None)
+    digest = hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+    return msgspec.structs.replace(entry, digest=digest)
 
 
 def _key(sequence: int) -> str:

@@ -1,6 +1,7 @@
 """The history: entries in one order, and every way to falsify it is named."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -103,6 +104,19 @@ def resealed(entry: Entry, sentence: str) -> Entry:
     from services.coordination.history import _sealed
 
     return _sealed(changed(entry, sentence=sentence))
+
+
+def test_a_hash_stays_what_it_was_when_entries_gain_fields() -> None:
+    """Over the fields that say something, so that a later release still finds today's history whole."""
+    from services.coordination.history import FIRST_PREVIOUS, _sealed
+
+    class LaterEntry(Entry, frozen=True, kw_only=True):
+        witness: str = ""
+
+    fields = {"sequence": 1, "at_ms": 5, "region": "east", "kind": "pause", "sentence": "ä", "previous": FIRST_PREVIOUS}
+    assert _sealed(Entry(**fields)).digest == _sealed(LaterEntry(**fields)).digest
+    said = f'{{"at_ms":5,"kind":"pause","previous":"{FIRST_PREVIOUS}","region":"east","sentence":"ä","sequence":1}}'
+    assert _sealed(Entry(**fields)).digest == hashlib.sha256(said.encode()).hexdigest()
 
 
 async def test_a_store_that_always_conflicts_is_an_error_and_no_endless_loop() -> None:
