@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
+from services.coordination.etcd import WRITE_PATIENCE
 from services.coordination.etcd_transport import GatewayTransport, Refused
 from services.coordination.etcd_wire import LearnerBehind, MemberEntry, MembersAnswer, PlainAnswer, StatusAnswer
 
@@ -73,7 +74,7 @@ class EtcdCluster:
                 continue
             body = {"ID": str(member.member_id)}
             try:
-                await self._transport.ask("/v3/cluster/member/promote", body, PlainAnswer)
+                await self._transport.ask("/v3/cluster/member/promote", body, PlainAnswer, patience=WRITE_PATIENCE)
             except LearnerBehind:
                 continue
             promoted.append(member.site)

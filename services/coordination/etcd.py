@@ -11,6 +11,7 @@ written, that is StoreUnavailable and never CasConflict.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -41,6 +42,9 @@ from services.coordination.lease import NO_LEASE, Change, Compacted, Guard, Leas
 
 WATCH_SILENCE_SECONDS: Final = 1.0
 """A watch that says nothing for so long is dead: members report progress five times a second."""
+WRITE_PATIENCE: Final = 3.0
+"""A write waits for a majority's disks; with the limit of a renewal, which does not, a slow disk would look like a loss
+and every outcome would be unknown."""
 WATCH_LINE_BYTES_MAX: Final = 64 << 20
 
 
@@ -96,6 +100,7 @@ class EtcdGatewayStore:
             "/v3/kv/txn",
             {"compare": conditions, "success": [{"request_put": put}, read], "failure": otherwise},
             TxnAnswer,
+            patience=WRITE_PATIENCE,
         )
         if answer.succeeded:
             return answer.found[0].versioned()
@@ -112,14 +117,15 @@ class EtcdGatewayStore:
             "success": [{"request_delete_range": {"key": _b64(key)}}],
             "failure": [read],
         }
-        answer, doubt = await self.transport.ask_noting_doubt("/v3/kv/txn", body, TxnAnswer)
+        answer, doubt = await self.transport.ask_noting_doubt("/v3/kv/txn", body, TxnAnswer, patience=WRITE_PATIENCE)
         if not answer.succeeded:
             raise _conflict(key, answer.found[0], expected_revision, None, KeyValue(), doubt=doubt)
 
     async def grant(self, ttl_seconds: float) -> Lease:
         """See LeaseStore. A lease whose answer was lost is nobody's, and ends by itself."""
         # etcd counts in whole seconds, and may grant more than was asked for.
-        answer = await self.transport.ask("/v3/lease/grant", {"TTL": str(max(1, round(ttl_seconds)))}, GrantAnswer)
+        body = {"TTL": str(max(1, math.ceil(ttl_seconds)))}
+        answer = await self.transport.ask("/v3/lease/grant", body, GrantAnswer, patience=WRITE_PATIENCE)
         return Lease(answer.ID, float(answer.TTL))
 
     async def keep_alive(self, lease_id: int) -> float:
@@ -132,7 +138,7 @@ class EtcdGatewayStore:
     async def revoke(self, lease_id: int) -> None:
         """See LeaseStore."""
         try:
-            await self.transport.ask("/v3/lease/revoke", {"ID": str(lease_id)}, PlainAnswer)
+            await self.transport.ask("/v3/lease/revoke", {"ID": str(lease_id)}, PlainAnswer, patience=WRITE_PATIENCE)
         except LeaseLost:
             return
 

@@ -12,6 +12,7 @@ PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python, which is set here if nothing has 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import queue
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -135,7 +136,7 @@ class Etcd3Store:
 
     async def grant(self, ttl_seconds: float) -> Lease:
         """See LeaseStore."""
-        granted = await self._call(lambda client: client.lease(max(1, round(ttl_seconds))))
+        granted = await self._call(lambda client: client.lease(max(1, math.ceil(ttl_seconds))))
         return Lease(granted.id, float(granted.ttl))
 
     async def keep_alive(self, lease_id: int) -> float:

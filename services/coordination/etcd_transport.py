@@ -108,16 +108,20 @@ class GatewayTransport:
         """The member that is asked first: the one that answered last."""
         return self.endpoints[self._first]
 
-    async def ask(self, path: str, body: Mapping[str, Any], shape: type[A]) -> A:
+    async def ask(self, path: str, body: Mapping[str, Any], shape: type[A], *, patience: float = 1.0) -> A:
         """Return the first good answer; it may be asked twice. Raises what a refusal means, StoreUnavailable."""
-        answer, _ = await self.ask_noting_doubt(path, body, shape)
+        answer, _ = await self.ask_noting_doubt(path, body, shape, patience=patience)
         return answer
 
-    async def ask_noting_doubt(self, path: str, body: Mapping[str, Any], shape: type[A]) -> tuple[A, bool]:
+    async def ask_noting_doubt(
+        self, path: str, body: Mapping[str, Any], shape: type[A], *, patience: float = 1.0
+    ) -> tuple[A, bool]:
         """As `ask`, and whether an earlier member may have carried it out without saying so.
 
-        Raises UnknownOutcome when nobody answered but somebody may have done it.
+        Each member has `patience` times the usual limit. Raises UnknownOutcome when nobody answered but somebody may
+        have done it.
         """
+        limit = patience * self.request_timeout_seconds
         said: list[str] = []
         doubt = False
         outdated: dict[int, int] = {}
@@ -125,7 +129,7 @@ class GatewayTransport:
             number = (self._first + step) % len(self.endpoints)
             endpoint = self.endpoints[number]
             try:
-                answer = await self.ask_one(endpoint, path, body, shape)
+                answer = await self.ask_one(endpoint, path, body, shape, timeout_seconds=limit)
             except _UNREACHED as error:
                 said.append(f"{endpoint}: {_named(error)}")
                 continue
