@@ -86,6 +86,9 @@ class KafkaSide:
                     if error.args[0].code() in _NO_TOPIC:
                         continue
                     raise
+                if answer.leader_epoch is None:
+                    # A broker that is ending or starting: its end proves nothing yet.
+                    raise KafkaSilent(f"Kafka at {self.bootstrap} does not say under which epoch it leads")
                 found[where.topic, where.partition] = LogEnd(int(answer.offset), int(answer.leader_epoch))
         except (KafkaException, TimeoutError) as error:
             raise self._silent("does not say where its logs end", error) from error
