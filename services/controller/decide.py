@@ -118,7 +118,10 @@ def _beside(view: View, leader: LeaderSeen, limits: Limits, now: Now) -> Decisio
 
 def _take_turn(view: View, limits: Limits, now: Now) -> Decision:
     """Nothing stands against this region: campaign, but leave a better one the first try."""
-    ranked = [each.region for each in eligible(view.store.candidates, view.regions)]
+    # Whoever has just lost the lease is most likely dead, and its entry not gone yet: it goes last.
+    former = view.store.former
+    ranked = [each.region for each in eligible(view.store.candidates, view.regions, besides=former)]
+    ranked += [former] if former == view.region else []
     rank = ranked.index(view.region) if view.region in ranked else 0
     gone_seconds = now.boottime - view.store.leader_gone_at
     if gone_seconds < rank * limits.rank_delay_seconds:

@@ -156,6 +156,7 @@ class StoreMirror:
             generation=(_decode(generation, int) or 0) if generation else 0,
             leader=LeaderSeen(record, leader.create_revision) if leader and record else None,
             leader_gone_at=self._leader_gone_at,
+            former=self.former.region,
             pause=_decode(pause, Pause) if pause else None,
             pause_revision=pause.revision if pause else 0,
             operation=self._read_operation(),

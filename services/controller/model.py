@@ -125,6 +125,8 @@ class StoreView:
     leader: LeaderSeen | None = None
     leader_gone_at: float = 0.0
     """Since when there is none."""
+    former: str = ""
+    """The region that held it before: its word that it could take over may be as old as its entry."""
     pause: Pause | None = None
     pause_revision: int = 0
     operation: OperationSeen | None = None
@@ -163,6 +165,8 @@ class GateSeen:
     reason: str
     asked_at: float
     """Before sending the question."""
+    shut_asks: tuple[float, ...] = ()
+    """When it was asked each time since it was last seen open, the newest last; only as many as are of use."""
 
 
 @dataclass(frozen=True, slots=True)

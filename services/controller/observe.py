@@ -28,6 +28,8 @@ from streams.logs import events_log
 EVENTS: Final = events_log("")
 PROBE_SECONDS: Final = 1.0
 HURRY_SECONDS: Final = 0.03
+SHUT_ASKS_MAX: Final = 32
+"""At one each HURRY_SECONDS they reach back further than effects under way may take."""
 FAILED_PROBES_MAX: Final = 2
 """A process that was ready is sick after so many failures in a row: one slow answer is none."""
 ASK_FAILED: Final = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError, FrontierPassed)
@@ -124,7 +126,9 @@ class Observer:
             asked_at = self._clock.boottime()
             try:
                 found = await processor_client.gate(self._session, self._urls.processor)
-                gate = GateSeen(found.open, found.epoch, found.reason, asked_at)
+                before = self.data.gate.shut_asks if self.data.gate is not None else ()
+                shut_asks = () if found.open else (*before, asked_at)[-SHUT_ASKS_MAX:]
+                gate = GateSeen(found.open, found.epoch, found.reason, asked_at, shut_asks)
                 self._change(replace(self.data, gate=gate))
                 if self._hurry.is_set():
                     await self._look_at_state()

@@ -143,7 +143,7 @@ def as_target(view: View, now: Now) -> Decision | None:
         return Decision(f"taking over: {cause}", (step(seen, "handed", cause, now),))
     if operation.state == "handed" and gone:
         if (sick := forced_blocker(view)) is not None:
-            return Decision(f"no action: {cause}: cannot take the lease: {sick}")
+            return _give_up(seen, cause, sick, now)
         return Decision(f"campaigning: {cause}", (Campaign(cause, operation.operation_id),))
     return None
 
@@ -154,9 +154,17 @@ def cover(view: View, now: Now) -> Decision | None:
     if seen is None or seen.operation.target != view.region or seen.operation.state != "drained":
         return None
     cause = f"switchover from {seen.operation.source} by {seen.operation.by}"
+    if (sick := forced_blocker(view)) is not None:
+        return _give_up(seen, cause, sick, now)
     if (missing := uncovered(view)) is not None:
         return Decision(f"no action: {cause}: {missing}")
     return Decision(f"covered: {cause}", (step(seen, "covered", cause, now),))
+
+
+def _give_up(seen: OperationSeen, cause: str, sick: str, now: Now) -> Decision:
+    """Nobody shows anything while the lease is under way: say at once that it cannot be taken."""
+    detail = f"{seen.operation.target} cannot take the lease: {sick}"
+    return Decision(f"aborted: {cause}: {detail}", (step(seen, "aborted", f"{cause}: {detail}", now, detail=detail),))
 
 
 def _serve(view: View, term: OwnTerm, seen: OperationSeen, cause: str, now: Now) -> Decision | None:

@@ -17,8 +17,9 @@ def nothing_acts(view: View, term: OwnTerm, limits: Limits, now: Now) -> str | N
     if now.boottime >= term.promised_until:
         return None
     gate = view.data.gate
-    if gate is None or gate.asked_at <= term.shut.since or gate.open:
+    said_shut = [asked for asked in gate.shut_asks if asked > term.shut.since] if gate is not None else []
+    if not said_shut:
         return f"its gate is shut, at the latest in {term.promised_until - now.boottime:.1f} s"
-    if now.boottime < gate.asked_at + limits.quiesce_seconds:
+    if now.boottime < said_shut[0] + limits.quiesce_seconds:
         return "effects under way have ended"
     return None

@@ -37,7 +37,7 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     """A new term is not given up for sickness sooner: two sick regions must not throw the lease at each other."""
     rank_delay_seconds: PositiveSeconds = 0.4
     """How long the second-best candidate leaves the best one alone."""
-    operation_step_seconds: PositiveSeconds = 5.0
+    operation_step_seconds: PositiveSeconds = 3.0
     """An operation that makes no step for so long is aborted and handed back."""
     unreachable_seconds: PositiveSeconds = 10.0
     """A region out of reach for so long gets a receipt."""

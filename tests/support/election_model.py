@@ -176,7 +176,9 @@ class Region:
 
     def look_at_gate(self) -> None:
         """The controller asks the processor."""
-        gate = GateSeen(self.acts(), self.promise.epoch, "", self.clock.boottime())
+        now = self.clock.boottime()
+        before = self.data.gate.shut_asks if self.data.gate is not None else ()
+        gate = GateSeen(self.acts(), self.promise.epoch, "", now, () if self.acts() else (*before, now)[-32:])
         self.data = replace(self.data, gate=gate, acknowledged_at=self.clock.boottime())
 
     async def cycle(self) -> Decision:
