@@ -209,6 +209,35 @@ async def test_a_wiped_member_without_survivors_starts_nothing(fresh_etcd_cluste
         cluster.members["east"].command()
 
 
+async def test_a_lost_majority_is_rebuilt_from_one_member(fresh_etcd_cluster: EtcdCluster) -> None:
+    """What docs/operating/etcd.md says to do: a new cluster out of the survivor, and the others join it one by one."""
+    cluster = fresh_etcd_cluster
+    left, *lost = cluster.members
+    async with store_on(cluster, left) as store:
+        written = await store.compare_and_put("/a", b"kept", ABSENT)
+        cluster.members[left].stop()
+        for site in lost:
+            cluster.wipe(site)
+        cluster.members[left].extra_arguments = ("--force-new-cluster",)
+        cluster.members[left].start()
+        cluster.members[left].stop()
+        cluster.members[left].extra_arguments = ()
+        cluster.members[left].start()
+        admin = Admin(store.transport)
+
+        async def voting(sites: int) -> bool:
+            with contextlib.suppress(StoreUnavailable):
+                await admin.promote_ready_learners()
+                return sum(not member.is_learner for member in await admin.members()) == sites
+            return False
+
+        for voters, site in enumerate(lost, 2):
+            cluster.rejoin(site)
+            await wait_until_async(lambda voters=voters: voting(voters), PATIENCE_SECONDS, f"{site} to have a vote")
+        assert await store.get("/a") == written
+        assert await store.compare_and_put("/b", b"", ABSENT)
+
+
 async def test_a_cluster_restored_from_an_old_backup_is_noticed(
     fresh_etcd_cluster: EtcdCluster, tmp_path: Path
 ) -> None:
