@@ -11,6 +11,7 @@ The mode is a setting, and every request can say another.
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from math import nan
 from typing import Final, Literal, cast, get_args
 
 from services.common.clock import Clock
@@ -49,6 +50,15 @@ class Acks:
         self.watermarks.report(region, incarnation, held, self.now())
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+    def peers(self) -> int:
+        """How many regions reported lately."""
+        return len(self.watermarks.fresh(self.now())) if self.watermarks is not None else 0
+
+    def unreplicated_events(self) -> float:
+        """Events that the best peer lacks; NaN when that cannot be told."""
+        events = self.watermarks.lag(self.now()).events if self.watermarks is not None else None
+        return nan if events is None else events
 
     def mode(self, headers: Mapping[str, str]) -> AckMode:
         """What this request wants. Raises Problem (400)."""

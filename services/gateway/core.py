@@ -54,6 +54,8 @@ class Core:
         metrics.events_waiting.set_function(lambda: self.admission.events)
         metrics.bytes_waiting.set_function(lambda: self.admission.bytes)
         metrics.asks_in_flight.set_function(lambda: self.desk.in_flight)
+        metrics.peers.set_function(self.acks.peers)
+        metrics.unreplicated_events.set_function(self.acks.unreplicated_events)
         metrics.frames_in_flight.set_function(lambda: self._log.in_flight if self._log else 0)
 
     def open(self, log: EventsLog, reader: EventReader) -> None:

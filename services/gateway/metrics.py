@@ -66,6 +66,14 @@ class GatewayMetrics:
         self.log_cut = Gauge(
             "meridian_gateway_log_cut", "1 once the log was found cut before its acknowledged end.", registry=registry
         )
+        self.peers = Gauge(
+            "meridian_gateway_peers", "Regions that said lately how far they hold this log.", registry=registry
+        )
+        self.unreplicated_events = Gauge(
+            "meridian_gateway_unreplicated_events",
+            "Acknowledged events that the best peer does not hold; NaN when that cannot be told.",
+            registry=registry,
+        )
         self.ends_not_recorded = Counter(
             "meridian_gateway_acknowledged_ends_not_recorded_total",
             "Attempts to record acknowledged ends that failed.",

@@ -198,7 +198,11 @@ async def test_bounded_refuses_while_the_best_peer_is_too_far_behind() -> None:
         assert (status, headers["Retry-After"]) == (503, "1")
         assert "3 events behind" in problem["detail"]
         assert len(gateway.sink.rows()) == 3
+        assert gateway.figure("meridian_gateway_unreplicated_events") == 3
+        assert gateway.figure("meridian_gateway_peers") == 0
         await report(gateway, EVERYTHING)
+        assert gateway.figure("meridian_gateway_unreplicated_events") == 0
+        assert gateway.figure("meridian_gateway_peers") == 1
         assert (await publish(gateway, 4, ack="bounded"))[0] == 200
 
 

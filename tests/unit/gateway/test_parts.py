@@ -210,6 +210,8 @@ def test_without_tokens_only_a_loopback_host_is_accepted() -> None:
     for host in ("0.0.0.0", "10.0.0.1", "::", "example.org"):
         with pytest.raises(SettingsError, match="MERIDIAN_GATEWAY_API_TOKENS"):
             load(GatewaySettings, {"MERIDIAN_GATEWAY_HOST": host})
+    trusting = {"MERIDIAN_GATEWAY_HOST": "10.77.0.11", "MERIDIAN_GATEWAY_TRUST_NETWORK": "true"}
+    assert load(GatewaySettings, trusting).tokens() == ()
     token = "0123456789abcdef"
     opened = load(
         GatewaySettings, {"MERIDIAN_GATEWAY_HOST": "0.0.0.0", "MERIDIAN_GATEWAY_API_TOKENS": f"{token}, x{token}"}
