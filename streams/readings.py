@@ -50,6 +50,8 @@ class Reading:
     """The last record that the state knows, as long as the log has not shown it."""
     notice: str = ""
     """What is the matter with a copy."""
+    short: bool = False
+    """The copy does not hold what was read from it."""
 
     @property
     def done(self) -> bool:
@@ -59,6 +61,11 @@ class Reading:
         if self.target is not None and self.next_offset >= self.target:
             return True
         return self.is_copy and self.at >= self.end
+
+    @property
+    def held(self) -> int:
+        """Below which offset of the origin log this region's Kafka holds everything, as far as this replay saw."""
+        return min(self.end, self.next_offset) if self.short else self.next_offset
 
     @property
     def name(self) -> str:
@@ -146,7 +153,7 @@ def _copy_reading(
         return reading
     last = locate(consumer, place, next_offset - 1, answer_seconds) if end > low else None
     if last is None:
-        reading.at = end
+        reading.at, reading.short = end, True
         reading.notice = f"{reading.name} does not hold offset {next_offset - 1}, which was read: it is copied again"
     elif last.checksum != point.last_checksum:
         raise CopyReplaced(

@@ -56,6 +56,8 @@ class ReplayResult(msgspec.Struct, frozen=True):
     value_bytes: int
     resume: dict[Place, int]
     """By partition, the next offset of this region's Kafka to read from."""
+    held: dict[Place, int]
+    """By partition, below which offset of the origin log this region's Kafka holds everything."""
     notices: list[str]
     """What is the matter with copies: they are being copied again, or lack records."""
 
@@ -200,6 +202,7 @@ class _Run:
             dead=self._dead,
             value_bytes=self._value_bytes,
             resume={place: reading.at for place, reading in self._readings.items()},
+            held={place: reading.held for place, reading in self._readings.items()},
             notices=[reading.notice for reading in self._readings.values() if reading.notice],
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from models.catalogue import Catalogue
@@ -23,13 +23,13 @@ from services.processor.identity import Identity
 from services.processor.ladder import Ladder
 from services.processor.leadership import Leadership, lead, publisher
 from services.processor.live import Live, marks_of
-from services.processor.logs import Logs
+from services.processor.logs import KnownLogs, Logs, find_logs
 from services.processor.metrics import Figures, ProcessorMetrics
 from services.processor.restore import Restored
 from services.processor.settings import ProcessorSettings
 from services.processor.snapshots import Snapshots
 from services.processor.stall import DeliveryStalledError, StallDetector
-from streams.agents import add_events_agent
+from streams.agents import add_events_agent, read_also
 from streams.app import DeliveringApp, FaustSettings, make_app
 from streams.broker_probe import BrokerProbe
 from streams.dead_letter import bury
@@ -61,15 +61,16 @@ class Assembly:
     inference: InferenceClient
     delivery: Delivery
     failure: asyncio.Future[BaseException]
+    region: RegionSettings
     settings: ProcessorSettings
     clock: Clock
     intake: Intake
-    logs: Logs
+    logs: KnownLogs
     held: HeldDigests
 
     def next_offsets(self) -> dict[Place, int]:
         """What is read next of each partition, as offsets of this region's Kafka; where the group starts."""
-        return {place: self.intake.read_to.get(place, 0) for place in self.logs.places}
+        return {place: self.intake.read_to.get(place, 0) for place in self.logs.now.places}
 
     def figures(self) -> Figures:
         """What the process looks like now."""
@@ -121,6 +122,24 @@ class Assembly:
             if reason is not None:
                 raise DeliveryStalledError(f"{reason}; the processor starts again from its snapshot")
 
+    async def follow_lives(self) -> None:
+        """Read the logs of lives that begin while this runs, for ever. Their topics are made by others."""
+        while True:
+            await self.clock.sleep(self.settings.lives_interval_seconds)
+            try:
+                found = await asyncio.to_thread(
+                    find_logs, self.region, self.logs.now.own, self.settings.broker_timeout_seconds
+                )
+            except LogUnreachableError as problem:
+                log.debug("the logs are not known", reason=str(problem))
+                continue
+            new = [name for name in found.incarnations if name not in self.logs.now.incarnations]
+            if new:
+                self.logs.now = replace(found, incarnations=(*self.logs.now.incarnations, *new))
+                self.watch.places = tuple(self.logs.now.places)
+                await read_also(self.app, self.logs.now.incarnations)
+                log.info("reading the logs of more lives", incarnations=new)
+
     async def watch_faust(self) -> None:
         """Wait until Faust ends by itself, which it must not. Raises its reason."""
         await self.app.wait_until_stopped()
@@ -171,7 +190,8 @@ def assemble(
     delivery = _delivery(region, settings, lambda error: _settle(failure, error))
     logs = restored.logs
     watch = _watch(group, logs, state, seen, region, settings, clock)
-    leadership = lead(group, lambda: logs, region, settings, clock)
+    known_logs = KnownLogs(logs)
+    leadership = lead(group, known_logs, region, settings, clock)
     items = Catalogue(state.catalogue)
     featurizer = ModelFeaturizer(items, restored.index.read, settings.candidates_max)
     inference = InferenceClient(region.inference_url, clock=clock)
@@ -224,10 +244,11 @@ def assemble(
         inference=inference,
         delivery=delivery,
         failure=failure,
+        region=region,
         settings=settings,
         clock=clock,
         intake=intake,
-        logs=logs,
+        logs=known_logs,
         held=HeldDigests(intake, state, clock, lambda error: _settle(failure, error)),
     )
 

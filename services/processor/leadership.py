@@ -8,7 +8,7 @@ written by a process that lost its term meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from services.controller.client import LeaseFollower
 from services.coordination.region_record import EPOCH_OPEN
 from services.processor.answering import Publish
 from services.processor.gate import Gate, LeasedGate
-from services.processor.logs import Logs
+from services.processor.logs import KnownLogs
 from services.processor.markers import Markers, RankingsEnds
 from services.processor.metrics import ProcessorMetrics
 from services.processor.settings import ProcessorSettings
@@ -80,7 +80,7 @@ class Leadership:
 
 def lead(
     group: str,
-    logs: Callable[[], Logs],
+    logs: KnownLogs,
     region: RegionSettings,
     settings: ProcessorSettings,
     clock: Clock,

@@ -57,6 +57,13 @@ class Logs:
         return [(rankings_log(name), partition) for name in self.incarnations for partition in range(self.partitions)]
 
 
+class KnownLogs:
+    """The logs as they were last seen: lives begin while a processor runs."""
+
+    def __init__(self, now: Logs) -> None:
+        self.now = now
+
+
 def lives_among(topics: Iterable[str], regions: Collection[str]) -> list[str]:
     """The lives of `regions` that have both an events and a rankings log among `topics`, by region and number."""
     names = set(topics)

@@ -8,13 +8,12 @@ so that a promotion has to read only what was written since.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from confluent_kafka import Consumer
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
-from services.processor.logs import Logs
+from services.processor.logs import KnownLogs
 from streams.asks import Epoch
 from streams.broker_probe import BrokerProbe
 from streams.delivery import Delivery
@@ -31,7 +30,7 @@ LOOK_SECONDS = 2.0
 class RankingsEnds:
     """How far each rankings log goes here, as offsets of its origin. One caller at a time; blocks."""
 
-    def __init__(self, bootstrap: str, group: str, logs: Callable[[], Logs], timeout_seconds: float) -> None:
+    def __init__(self, bootstrap: str, group: str, logs: KnownLogs, timeout_seconds: float) -> None:
         self._probe = BrokerProbe(bootstrap, f"{group}.probe", timeout_seconds)
         self._settings = {
             **consumer_settings(bootstrap, group),
@@ -46,7 +45,7 @@ class RankingsEnds:
 
     def look(self) -> list[tuple[str, int, int]]:
         """Rows `[log, partition, next offset]`. Raises LogUnreachableError."""
-        logs = self._logs()
+        logs = self._logs.now
         ends = {place: end.next_offset for place, end in self._probe.ends(logs.rankings_places).items()}
         moved = {
             place: end - 1
@@ -72,9 +71,7 @@ class RankingsEnds:
 class Markers:
     """Writes the markers of this region's terms."""
 
-    def __init__(
-        self, region: str, delivery: Delivery, ends: RankingsEnds, logs: Callable[[], Logs], clock: Clock
-    ) -> None:
+    def __init__(self, region: str, delivery: Delivery, ends: RankingsEnds, logs: KnownLogs, clock: Clock) -> None:
         self._region = region
         self._delivery = delivery
         self._ends = ends
@@ -93,7 +90,7 @@ class Markers:
 
     async def write(self, epoch: Epoch) -> None:
         """Write the markers of `epoch` and wait for all acknowledgements. Raises LogUnreachableError, DeliveryError."""
-        logs = self._logs()
+        logs = self._logs.now
         marker = EpochMarker(
             region=self._region,
             incarnation=logs.own,

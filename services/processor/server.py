@@ -218,6 +218,7 @@ class ProcessorProcess:
             assembly.catalogue.run(),
             assembly.snapshots.run(),
             *assembly.leadership.tasks(),
+            *([] if self._region.is_alone else [assembly.follow_lives()]),
         ]
         tasks = [asyncio.ensure_future(each) for each in work]
         stopping, tidying = asyncio.create_task(stop.wait()), asyncio.create_task(tidy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -29,6 +29,14 @@ class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     history_max: Positive = Parameters().history_max
 
     snapshot_interval_seconds: PositiveSeconds = 30.0
+    rebuild: Literal["auto", "snapshot", "replay"] = "auto"
+    """How a region that comes back empty gets its state: a peer's snapshot, a replay of the copies, or the quicker."""
+    rebuild_snapshot_bytes_per_second: Positive = 40_000_000
+    """From a peer's disk to a checked state; for the estimate."""
+    rebuild_replay_events_per_second: Positive = 150_000
+    """For the estimate."""
+    rebuild_patience_seconds: PositiveSeconds = 60.0
+    """When no copy came for so long, a rebuild goes on with what is here."""
     snapshot_copy: str = ""
     """An fsspec URL to which each snapshot is copied; empty for none."""
 
@@ -54,6 +62,8 @@ class ProcessorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     silence_ms: Positive = 500
     """After this long without an answer to a fetch the log must show its last records again."""
     watch_interval_seconds: PositiveSeconds = 1.0
+    lives_interval_seconds: PositiveSeconds = 2.0
+    """How often is looked for logs of lives that began meanwhile."""
     stall_seconds: PositiveSeconds = 30.0
     """When records wait and none is taken for this long, the process starts again."""
     broker_timeout_seconds: PositiveSeconds = 5.0

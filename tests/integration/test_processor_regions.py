@@ -18,7 +18,7 @@ from streams.epochs import EpochMarker, decode_marker
 from streams.frame import header
 from streams.logs import consumer_settings, events_log, partition_of, rankings_log
 from tests.support.fake_controller import FakeController
-from tests.support.frames import PARTITIONS, START_MS, FrameWriter, event_rows, item_rows
+from tests.support.frames import PARTITIONS, START_MS, FrameWriter, event_rows, item_rows, make_topics
 from tests.support.poll import wait_until, wait_until_async
 from tests.support.processor_process import ProcessorProcess
 from tests.support.two_regions import Copier, RegionOfTwo
@@ -163,3 +163,26 @@ def gate(process: ProcessorProcess) -> tuple[bool, str, list[int]]:
 def fenced(process: ProcessorProcess) -> float:
     """Effects that were stopped."""
     return process.metric('meridian_fenced_total{where="processor"}')
+
+
+def test_a_life_that_begins_while_it_runs_is_read_without_a_restart(kafka: KafkaBroker, tmp_path: Path) -> None:
+    """Its topics are made by others; the own log goes on, and nothing is taken twice."""
+    region = RegionOfTwo(kafka.bootstrap, tmp_path, ("echo", "foxtrot"))
+    own = FrameWriter(kafka.bootstrap, events_log(region.own))
+    with region.processor as process:
+        pid = process.pid
+        own.spread(event_rows(100, seed=1))
+        own.flush()
+        process.wait_events(100)
+        make_topics(kafka.bootstrap, "foxtrot-3")
+        newest = Copier(kafka.bootstrap, "foxtrot-3")
+        newest.spread(event_rows(60, seed=2))
+        newest.flush()
+        own.spread(event_rows(50, seed=3))
+        own.flush()
+        live = process.wait_events(210)
+        assert (live["events"], live["duplicates"], process.pid) == (210, 0, pid)
+        assert sum(next_offsets(process, newest.log)) == 6
+        newest.frame(event_rows(5, seed=4), 0, 2)
+        newest.flush()
+        process.wait_events(215)
