@@ -101,6 +101,8 @@ class GatewayTransport:
         self._token = ""
         self._first = 0
         self._term = 0
+        self.cluster_id = 0
+        """Which cluster answered last; another one means that it was rebuilt. 0 before the first answer."""
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -216,6 +218,7 @@ class GatewayTransport:
     def _is_current(self, header: Header, outdated: dict[int, int]) -> bool:
         if header.raft_term >= self._term:
             self._term = header.raft_term
+            self.cluster_id = header.cluster_id or self.cluster_id
             return True
         outdated[header.member_id] = header.raft_term
         if 2 * len(outdated) > len(self.endpoints):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from services.coordination import CasConflict, StoreUnavailable
 from services.coordination.base import ABSENT
@@ -196,6 +197,17 @@ async def test_a_learner_or_a_leaderless_member_leaves_no_doubt(
 def test_old_servers_are_warned_about(version: str, warns: bool) -> None:  # noqa: FBT001 - a table's column
     """Below 3.5.28 and 3.6.9 a revived leader renews leases that are over."""
     assert (version_warning(version) is not None) == warns
+
+
+async def test_the_warning_is_given_at_the_start(members: list[FakeMember], store: EtcdGatewayStore) -> None:
+    """Of each old member that answers; those that do not are left out."""
+    members[0].says = {"version": "3.5.9"}
+    members[1].says = {"version": "3.6.16"}
+    members[2].refuses = FAILED
+    with capture_logs() as logged:
+        await store.transport.warn_about_old_servers()
+    assert [(entry["log_level"], entry["endpoint"]) for entry in logged] == [("warning", store.transport.endpoints[0])]
+    assert "3.5.28 or newer" in logged[0]["reason"]
 
 
 def test_a_prefix_ends_before_the_next_one() -> None:

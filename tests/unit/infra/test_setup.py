@@ -9,6 +9,8 @@ import pytest
 
 from infra.runtime import setup
 
+install_etcd = setup.install_etcd
+
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -104,3 +106,26 @@ def test_uv_is_told_what_pip_is_set_up_with(monkeypatch: pytest.MonkeyPatch, tmp
     assert found["SSL_CERT_FILE"] == "/ca.pem"
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://own.example/simple")
     assert setup.uv_environment()["UV_DEFAULT_INDEX"] == "https://own.example/simple"
+
+
+def test_a_build_of_etcd_that_fails_is_said_and_not_fatal(
+    tree: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A region that is alone needs none."""
+    monkeypatch.setattr(setup, "install_etcd", install_etcd)
+    python = tree / ".venv/bin/python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "$*" >> {tree}/calls; exit 1\n')
+    python.chmod(0o755)
+    setup.install_etcd()
+    assert (tree / "calls").read_text() == "-m infra.runtime.etcd_install\n"
+    assert "only a region that is alone runs" in capsys.readouterr().out
+
+
+def test_etcd_is_looked_for_even_when_all_else_is_ready(
+    tree: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies outside the environment, and may have been removed or never built."""
+    monkeypatch.setattr(setup, "install_etcd", lambda: steps.append("install_etcd"))
+    assert setup.main() == 0
+    assert steps == ["install_etcd"]
