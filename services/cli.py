@@ -30,6 +30,11 @@ VERBS = {
     "digest": Verb(
         "services.processor.cli:digest", "Hash of the state at its frontier; --from-zero replays the whole log"
     ),
+    "explain": Verb("services.controller.cli:explain", "Show which region acts, which could, and why"),
+    "switchover": Verb("services.controller.cli:switchover", "Move the lease to another region, losing nothing"),
+    "failover": Verb("services.controller.cli:failover", "Make a region active, accepting a typed loss"),
+    "pause": Verb("services.controller.cli:pause", "Keep regions as they are for a while"),
+    "resume": Verb("services.controller.cli:resume", "End a pause"),
     "receipts": Verb("services.audit.cli:receipts", "Show what lost regions took with them, and whom it concerns"),
     "history": Verb("services.audit.cli:history", "Show what happened to the deployment, and verify that it is whole"),
     "models": Verb("services.inference.cli:models", "List, verify and alias model versions"),
