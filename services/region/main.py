@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from services.region.supervision import Phase, RestartPolicy
 from services.region.supervisor import Supervisor
 
 NAME_WIDTH = 10
+ENDING_SECONDS_MAX = 3.0
 DATA_DIR_VARIABLE = "MERIDIAN_REGION_DATA_DIR"
 PORT_ORDER = ("gateway", "processor", "inference", "kafka", "controller")
 HANDED_OVER = {CONFIG_VARIABLE, DATA_DIR_VARIABLE, *(f"MERIDIAN_REGION_{name.upper()}_PORT" for name in PORT_ORDER)}
@@ -83,11 +85,21 @@ def refuse_taken_ports(plan: RegionPlan) -> None:
     if (plan.data_dir / "run.json").exists():
         return
     for process in plan.processes:
-        if process.port is not None and not port_is_free(process.port, process.host):
+        if process.port is not None and not _becomes_free(process.port, process.host):
             raise RegionError(
                 f"port {process.port}, meant for {process.name}, is taken by another process. See who it is with "
                 f"`ss -ltnp 'sport = :{process.port}'`, or choose other ports with --base-port."
             )
+
+
+def _becomes_free(port: int, host: str) -> bool:
+    """Say whether a port is free, or soon is: of a site that was killed and wiped, the last process may still end."""
+    deadline = time.monotonic() + ENDING_SECONDS_MAX
+    while not port_is_free(port, host):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def hints(data_dir: Path, environment: Mapping[str, str], *, detached: bool) -> list[str]:

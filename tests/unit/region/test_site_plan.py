@@ -86,7 +86,9 @@ def test_a_wiped_vote_asks_the_others_and_is_tried_again_without_them(
         etcd.launch()
     assert etcd.on_ready is not None
     etcd.on_ready()
-    assert joined_file(deployment, "north").parent.parent == Path(deployment.directory)
+    joined = joined_file(deployment, "north")
+    assert joined.exists() and Path(deployment.directory) in joined.parents
+    assert deployment.site_dir("north") not in joined.parents
     with pytest.raises(StartLater):
         etcd.launch()
     assert asked == [False, True]
