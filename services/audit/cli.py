@@ -120,7 +120,7 @@ def history(
         print(f"meridian history: the chain is BROKEN: {broken}", file=sys.stderr)
         raise typer.Exit(BROKEN)
     if verify and not json:
-        print(f"{len(found.entries)} entries, the chain is whole")
+        print(f"the chain is whole, entries: {len(found.entries)}")
 
 
 def _receipt(wanted: str, data_dir: Path, url: str) -> Receipt:

@@ -314,7 +314,9 @@ class MeridianClient:
                 delay_seconds = tries.pause_seconds(error)
                 if self._clock.elapsed_seconds() + delay_seconds >= deadline:
                     raise
-            await self._clock.sleep(delay_seconds)
+                await self._clock.sleep(delay_seconds)
+                if self._clock.elapsed_seconds() >= deadline:
+                    raise  # the wait took longer than it should: nobody can be asked any more
 
     def _try_seconds(self, left_seconds: float) -> float:
         """How long one gateway may take: all the time there is, unless another one could be asked."""

@@ -20,6 +20,8 @@ from .gateways import Gateways, base_of
 
 REDIRECT = 307
 UNAVAILABLE = 503
+SILENCE_SECONDS_MIN = 0.1
+"""A gateway that had less time than this is not to blame for being silent: the caller's time was nearly over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,10 @@ class Transport:
                 reply = await self._send("POST", base + path, body, headers)
                 if reply.status == REDIRECT:
                     self._gateways.reached(base)
-                    asked = self._passed_on_to(base, reply)
+                    asked = base_of(reply.url)
                     reply = await self._send("POST", reply.url, body, headers)
         except TimeoutError:
-            self._gateways.fail(asked, silent=True)
+            self._silent(asked, timeout_seconds)
             raise AnswerTooLate(f"{asked} did not answer within {timeout_seconds * 1000:.0f} ms") from None
         except aiohttp.ClientPayloadError as error:
             self._gateways.fail(asked)
@@ -86,13 +88,9 @@ class Transport:
         except (TimeoutError, aiohttp.ClientError, ConnectionError, BadAnswer):
             return None
 
-    def _passed_on_to(self, base: str, reply: Reply) -> str:
-        """The gateway that a 307 names. Raises GatewayUnavailable when it was silent a moment ago."""
-        named = base_of(reply.url)
-        if self._gateways.is_suspect(named):
-            self._gateways.leave(base)
-            raise GatewayUnavailable(f"{base} says that {named} is active, which did not answer a moment ago")
-        return named
+    def _silent(self, asked: str, timeout_seconds: float) -> None:
+        if timeout_seconds >= SILENCE_SECONDS_MIN:
+            self._gateways.fail(asked, silent=True)
 
     async def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
         async with self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:

@@ -217,7 +217,7 @@ async def test_history_is_shown_and_verified(controller: Controller) -> None:
     shown = await to_thread_history("--url", controller.url)
     assert shown.exit_code == 0 and "paused 2" in shown.stdout and "0.4" in shown.stdout
     assert (await to_thread_history("--url", controller.url, "--verify")).stdout.strip() == (
-        "3 entries, the chain is whole"
+        "the chain is whole, entries: 3"
     )
     falsified = [entries[0], msgspec.structs.replace(entries[1], sentence="nothing happened"), entries[2]]
     controller.answers["/v1/history"] = msgspec.json.encode(HistoryAnswer(entries=falsified))
