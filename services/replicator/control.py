@@ -78,7 +78,7 @@ class PartitionControl:
         self._short_since: float | None = None
         self._to_inspect: Ended | None = None
         self._removed_below = -1
-        self._end_shown = 0
+        self._end_shown: int | None = None
 
     @property
     def held(self) -> int:
@@ -117,6 +117,11 @@ class PartitionControl:
         self._short_since = None
         self.bounds = self.bounds.saw(end.leader_epoch, end.next_offset).pruned(self.held)
         self.lag.saw(end.next_offset, now)
+
+    def saw_no_topic(self, now: float) -> None:
+        """The origin has no such partition: not yet, or not any more."""
+        if self.bounds.end or self.held:
+            self.saw_end(LogEnd(0, self.bounds.leader_epoch), now)
 
     def step(self, now: float, holders: Sequence[Holder], limit: int | None) -> Act:
         """Decide what to do now. `holders` are all that hold the partition, readable or not."""
@@ -268,10 +273,13 @@ class PartitionControl:
 
         Of a life that was sealed for it, what lies below the cut is genuine and still taken.
         """
-        if not chosen.is_origin or self._short_since is None or limit is not None:
+        if not chosen.is_origin or limit is not None:
             return False
+        if self._short_since is None:
+            # Before its end was seen the topic may not exist yet: there is nothing to read, and nothing to alarm about.
+            return self._end_shown is None
         if now - self._short_since >= self._settings.looks_before_alarm * self._settings.look_again_seconds:
-            shown = OriginShown(0, self._end_shown)
+            shown = OriginShown(0, self._end_shown or 0)
             self._stop(chosen.region, missing_alarm(self.place, chosen.region, self.held, self.bounds.end, shown), now)
         return True
 

@@ -65,7 +65,11 @@ class KafkaSide:
 
     def ends(self, places: Iterable[Place]) -> dict[Place, LogEnd]:
         """The end of each partition and its leader epoch; one that does not exist is left out."""
-        return self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        found = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        if any(end.leader_epoch < 0 for end in found.values()):
+            # A broker that is ending or starting: its end proves nothing yet.
+            raise KafkaSilent(f"Kafka at {self.bootstrap} does not say under which epoch it leads")
+        return found
 
     def lows(self, places: Iterable[Place]) -> dict[Place, int]:
         """The first offset that each partition holds; one that does not exist is left out."""
@@ -86,10 +90,8 @@ class KafkaSide:
                     if error.args[0].code() in _NO_TOPIC:
                         continue
                     raise
-                if answer.leader_epoch is None:
-                    # A broker that is ending or starting: its end proves nothing yet.
-                    raise KafkaSilent(f"Kafka at {self.bootstrap} does not say under which epoch it leads")
-                found[where.topic, where.partition] = LogEnd(int(answer.offset), int(answer.leader_epoch))
+                epoch = -1 if answer.leader_epoch is None else int(answer.leader_epoch)
+                found[where.topic, where.partition] = LogEnd(int(answer.offset), epoch)
         except (KafkaException, TimeoutError) as error:
             raise self._silent("does not say where its logs end", error) from error
         return found

@@ -62,9 +62,14 @@ class TokenBucket:
         self._tokens = 0.0
         self._at = now
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._per_second > 0
+
     def take(self, count: int, now: float) -> float:
         """Take `count` bytes; return for how many seconds to wait before taking more."""
-        if self._per_second == 0:
+        if not self.is_set:
             return 0.0
         filled = self._tokens + (now - self._at) * self._per_second
         self._tokens = min(filled, self._per_second / 4) - count

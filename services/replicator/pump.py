@@ -128,7 +128,6 @@ class Pump:
             self._ending.wait(_POLL_SECONDS)
             return
         self._doubt_stale()
-        taken_bytes = 0
         for message in messages:
             lane = self._lanes.get((message.topic() or "", message.partition() or 0))
             if lane is None or lane.flow.ended is not None:
@@ -137,12 +136,15 @@ class Pump:
             if problem is not None:
                 _meet(lane.flow, problem)
             else:
-                taken_bytes += self._copy(lane, message)
+                self._pace(self._copy(lane, message))
             if lane.flow.ended is not None:
                 self._on_end()
-        wait_seconds = self._throttle.take(taken_bytes, self._clock.monotonic())
-        if wait_seconds > 0:
-            self._ending.wait(wait_seconds)
+
+    def _pace(self, taken_bytes: int) -> None:
+        if taken_bytes and self._throttle.is_set:
+            wait_seconds = self._throttle.take(taken_bytes, self._clock.monotonic())
+            if wait_seconds > 0:
+                self._ending.wait(wait_seconds)
 
     def _doubt_stale(self) -> None:
         """End the flows whose contact was interrupted, before anything that came since is taken."""

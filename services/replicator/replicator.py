@@ -14,7 +14,7 @@ from services.common.clock import Clock
 from services.common.deployment import Deployment
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
-from services.coordination.lives import Life, current_lives
+from services.coordination.lives import Life, current_lives, incarnations_to_subscribe
 from services.replicator.blocks import BlockSums
 from services.replicator.checkpoint import Checkpoints
 from services.replicator.client import HoleRequest, ReplicationReport
@@ -94,7 +94,7 @@ class Replicator:
 
     async def set_lives(self, lives: list[Life]) -> None:
         """Take the list of lives: begin to copy those that are new, and heed those that ended."""
-        self.lives = lives
+        news, self.lives = lives != self.lives, lives
         if not self.incarnation:
             mine = current_lives(lives).get(self.region.name)
             self.incarnation = mine.incarnation if mine else ""
@@ -106,6 +106,8 @@ class Replicator:
                     self.logs[name].life = life
                 else:
                     await self._begin(life, name)
+        if news:
+            await self._make_topics()
         self.phase = ""
         self._wake.set()
 
@@ -288,10 +290,12 @@ class Replicator:
             log.error("a partition is not copied any further", reason=control.alarm(now))
 
     async def _make_topics(self) -> None:
-        """Make the topics of the copies that are missing here; the preparing step makes most of them."""
+        """Make the topics that are missing here, of copies and of the lives to come; most are made before the start."""
         try:
             there = await asyncio.to_thread(self.own.partition_counts)
-            missing = [name for name in self.logs if name not in there]
+            regions = [site.name for site in self._deployment.regions]
+            coming = [name for life in incarnations_to_subscribe(self.lives, regions) for name in topics_of(life)]
+            missing = [name for name in dict.fromkeys([*self.logs, *coming]) if name not in there]
             if missing:
                 await asyncio.to_thread(self.own.make_topics, missing, self.region.partitions)
                 log.info("made topics", logs=missing)
@@ -351,8 +355,12 @@ class Replicator:
     def _take_ends(self, region: str, ends: Mapping[Place, LogEnd]) -> None:
         now, asked_ms = self._clock.monotonic(), self._peers[region].last_contact_ms
         for copied in self.logs.values():
-            if copied.life.region == region and copied.at_origin():
-                copied.last_contact_ms = asked_ms
-        for place, end in ends.items():
-            if place in self._controls:
-                self._controls[place].saw_end(end, now)
+            if copied.life.region != region or not copied.at_origin():
+                continue
+            copied.last_contact_ms = asked_ms
+            for control in copied.controls:
+                end = ends.get(control.place)
+                if end is not None:
+                    control.saw_end(end, now)
+                else:
+                    control.saw_no_topic(now)
