@@ -7,7 +7,7 @@ past is compacted away, and an answer can get lost after the write it speaks of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,7 @@ class Table:
 
     def put(self, key: str, value: bytes, expected_revision: int) -> Versioned:
         """Write under compare-and-swap; raises CasConflict and changes nothing when the comparison fails."""
-        before = self._expect(key, expected_revision)
+        before = self.expect(key, expected_revision)
         self.revision += 1
         created = before.create_revision if before else self.revision
         written = Versioned(key, value, created, self.revision)
@@ -37,15 +37,24 @@ class Table:
 
     def delete(self, key: str, expected_revision: int) -> None:
         """Delete under compare-and-swap; raises CasConflict and changes nothing when the comparison fails."""
-        if self._expect(key, expected_revision) is not None:
+        if self.expect(key, expected_revision) is not None:
             self.revision += 1
             del self.entries[key]
+
+    def drop(self, keys: Iterable[str]) -> list[str]:
+        """Delete keys at one revision, and return which of them were there, sorted."""
+        there = sorted(key for key in keys if key in self.entries)
+        self.revision += bool(there)
+        for key in there:
+            del self.entries[key]
+        return there
 
     def list(self, prefix: str) -> list[Versioned]:
         """Every entry under the prefix, sorted by key."""
         return [entry for key, entry in sorted(self.entries.items()) if key.startswith(prefix)]
 
-    def _expect(self, key: str, expected_revision: int) -> Versioned | None:
+    def expect(self, key: str, expected_revision: int) -> Versioned | None:
+        """Return what is there if it is at that revision (ABSENT: nothing is there); raises CasConflict otherwise."""
         before = self.entries.get(key)
         found = before.revision if before else ABSENT
         if found != expected_revision:
@@ -139,6 +148,7 @@ class MemoryStore:
             written = self._table.put(key, value, expected_revision)
             self._detach(key)
         else:
+            self._table.expect(key, expected_revision)
             lease = self._lease(lease_id)
             written = self._table.put(key, value, expected_revision)
             self._detach(key)
@@ -236,11 +246,8 @@ class MemoryStore:
 
     def _end(self, lease_id: int) -> None:
         lease = self._leases.pop(lease_id, None)
-        for key in sorted(lease.keys) if lease else ():
-            found = self._table.entries.get(key)
-            if found is not None:
-                self._table.delete(key, found.revision)
-                self._note(Change(key, None, self._table.revision))
+        for key in self._table.drop(lease.keys) if lease else ():
+            self._note(Change(key, None, self._table.revision))
 
     def _detach(self, key: str) -> None:
         for lease in self._leases.values():
