@@ -20,6 +20,8 @@ log = get_logger(__name__)
 
 TTL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 0.5
+LEAVE_SECONDS: Final = 1.0
+"""How long a process that ends waits for the store; after that its entry ends with its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,9 @@ class Registration:
         if self._lease_id is None:
             return
         try:
-            await self._store.revoke(self._lease_id)
-        except CoordinationError as problem:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._store.revoke(self._lease_id)
+        except (CoordinationError, TimeoutError) as problem:
             log.info("the registration ends by itself", key=self._key, reason=str(problem))
 
 

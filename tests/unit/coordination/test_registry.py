@@ -95,3 +95,16 @@ async def test_an_entry_says_what_it_was_last_told(store: MemoryStore) -> None:
             return [entry.value for entry in await registered(store, "east", "gateway")] == [value]
 
         await wait_until_async(lambda: says(b"http://2"))
+
+
+async def test_a_silent_store_does_not_hold_up_an_end(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry ends with its lease; the process need not wait for that."""
+
+    async def silence(_: int) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("services.coordination.registry.LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(store, "revoke", silence)
+    async with asyncio.timeout(20), running(gateway(store)):
+        pass
+    assert await registered(store, "east", "gateway")
