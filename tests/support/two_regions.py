@@ -29,19 +29,30 @@ def write_deployment(directory: Path, regions: Sequence[str], processor_ports: d
 class RegionOfTwo:
     """One region of two, over a broker that also holds copies; names are the test's own, because brokers are shared."""
 
-    def __init__(self, bootstrap: str, directory: Path, regions: tuple[str, str], control_port: int = 9) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        directory: Path,
+        regions: tuple[str, str],
+        control_port: int = 9,
+        peer_port: int | None = None,
+        rebuild: str = "auto",
+    ) -> None:
         self.name, self.peer = regions
         self.bootstrap = bootstrap
         self.own, self.copied = f"{self.name}-1", f"{self.peer}-1"
         for life in (self.own, self.copied, f"{self.name}-2", f"{self.peer}-2"):
             make_topics(bootstrap, life)
-        self.deployment = write_deployment(directory, regions)
+        self.deployment = write_deployment(
+            directory / f"seen-by-{self.name}", regions, {self.peer: peer_port} if peer_port else None
+        )
         self.processor = ProcessorProcess(
             directory / self.name,
             bootstrap,
             self.own,
             region={"NAME": self.name, "DEPLOYMENT": self.deployment, "CONTROL_PORT": control_port},
             snapshot_interval_seconds=600,
+            rebuild=rebuild,
         )
 
 
