@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.controller.model import Operation
 from services.coordination.lives import Life, current_lives
 from services.receipts import Kind, Receipt
 from services.replicator.client import ReplicationReport
 from streams.logs import events_log
+
+
+NEVER_HEARD_SECONDS: Final = 120.0
+"""So much longer is waited for a life that no other region has heard yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +86,7 @@ def _silent_seconds(life: Life, report: ReplicationReport | None, now_ms: int) -
     found = report.log(events_log(life.incarnation)) if report is not None else None
     if found is None or found.reachable:
         return None
-    since_ms = found.last_contact_ms or life.opened_ms
-    return (now_ms - since_ms) / 1000
+    if found.last_contact_ms:
+        return (now_ms - found.last_contact_ms) / 1000
+    # A life that was never heard is most likely still starting; if it is not, it has promised little.
+    return (now_ms - life.opened_ms) / 1000 - NEVER_HEARD_SECONDS

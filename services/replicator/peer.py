@@ -19,6 +19,8 @@ from services.replicator.settings import ReplicatorSettings
 from services.replicator.sources import KafkaSeen
 from streams.truncation import LogEnd
 
+_RENEW_EVERY = 25
+"""Failed polls after which a new client is made: one that saw a cluster that is gone may never find its successor."""
 _TOPICS_EVERY = 10
 """Polls between two looks at the ids of topics."""
 log = get_logger(__name__)
@@ -86,14 +88,16 @@ class Peer:
 
     async def poll(self) -> None:
         """Ask its Kafka for ends, for ever."""
-        polls = 0
+        polls = failures = 0
         while True:
             began = self._clock.monotonic()
             try:
                 await self._poll_once(with_topics=polls % _TOPICS_EVERY == 0)
-                polls += 1
+                polls, failures = polls + 1, 0
             except KafkaSilent as silent:
-                polls = 0
+                polls, failures = 0, failures + 1
+                if failures % _RENEW_EVERY == 0:
+                    self.kafka = KafkaSide(self.site.bootstrap, self._settings.answer_seconds)
                 self._lost(str(silent))
             left = self._settings.poll_interval_ms / 1000 - (self._clock.monotonic() - began)
             await self._clock.sleep(max(left, 0.02))
