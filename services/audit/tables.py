@@ -137,5 +137,5 @@ def show(what: RenderableType) -> None:
     """Print it; never cut lines when the output is not a terminal."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Console(width=1000)
     console.print(what, markup=False, highlight=False)
