@@ -80,7 +80,7 @@ def up(deployment: Deployment, only: str, *, detach: bool, timeout_seconds: floa
         print(f"{name:<10} {sentence}", file=output, flush=True)
 
     outcomes = start_sites(deployment, names, timeout_seconds, report)
-    _show_up(deployment, outcomes, json=json, detached=detach)
+    _show_up(deployment, outcomes, json=json, detached=detach or bool(only))
     if detach or only:
         return 0 if all(outcome.ready for outcome in outcomes) else 1
     _until_interrupted()

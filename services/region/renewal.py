@@ -93,7 +93,7 @@ def ask_for_renewal(region: RegionSettings, renewal: Renewal) -> None:
 
 
 def begin_anew(region: RegionSettings) -> Path | None:
-    """Do what was asked for, before the broker starts: put its log aside, forget the snapshots; return where it lies.
+    """Do what was asked for, before the broker starts: put its log aside, forget what hung on it; return where it lies.
 
     Raises OSError. Called while neither the broker nor anything that reads or writes its logs runs.
     """
@@ -106,8 +106,10 @@ def begin_anew(region: RegionSettings) -> Path | None:
     aside = region.data_dir / f"kafka.{renewal.incarnation}"
     if not aside.exists() and kafka.exists():
         kafka.rename(aside)
-    # Folded from records that are gone, and the mark of the cut, which is dealt with by this.
-    if region.snapshot_dir.exists():
-        shutil.rmtree(region.snapshot_dir)
+    # Folded from records that are gone, with the mark of the cut, which is dealt with by this; and where the copies in
+    # the old log ended, which the new one would be taken to have lost.
+    for directory in (region.snapshot_dir, region.data_dir / "replicator"):
+        if directory.exists():
+            shutil.rmtree(directory)
     wish.unlink()
     return aside

@@ -71,6 +71,7 @@ def region_in(directory: Path) -> RegionSettings:
     (directory / "kafka" / "logs" / "meta.properties").write_text("cluster.id=old")
     region.snapshot_dir.mkdir()
     (region.snapshot_dir / "LOG_WAS_CUT.json").write_text("{}")
+    (directory / "replicator").mkdir()
     return region
 
 
@@ -83,6 +84,7 @@ def test_a_new_life_keeps_the_old_log_aside_and_forgets_the_snapshots(tmp_path: 
     assert (aside / "logs" / "meta.properties").read_text() == "cluster.id=old"
     assert not (tmp_path / "kafka").exists()
     assert not region.snapshot_dir.exists()
+    assert not (tmp_path / "replicator").exists()
     assert begin_anew(region) is None, "done once"
 
 
