@@ -17,6 +17,7 @@ from services.common.settings import SettingsError, load
 from services.coordination.base import CoordinationError
 from services.coordination.opening import opened_store
 from services.coordination.settings import CoordinationSettings
+from services.processor.compare import compare
 from services.processor.identity import Identity, read_identity
 from services.processor.logs import find_logs
 from services.processor.settings import ProcessorSettings
@@ -61,6 +62,10 @@ def digest(
             "rows [[log, partition, next offset], ...]. A digest in it is compared: exit code 1 when it differs."
         ),
     ] = "",
+    regions: Annotated[
+        bool,
+        typer.Option("--regions", help="Let all regions of the deployment stand still at one frontier, and compare."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fold the region's log and print the digest of the state, at the log's end or at a given frontier.
@@ -68,6 +73,9 @@ def digest(
     Reads the log and never writes; the region may be running. Two regions, or a region and a replay of its log from
     zero, agree at a frontier exactly when they hold the same state.
     """
+    if regions:
+        _compare_regions(json=json)
+        return
     try:
         region, settings = load(RegionSettings), load(ProcessorSettings)
         wanted = _read_until(until) if until else None
@@ -88,6 +96,26 @@ def digest(
             print(f"  {log_name}/{partition} up to offset {next_offset}")
     if report.expected is not None and report.expected != report.digest:
         _refuse(f"the digest differs: expected {report.expected}, found {report.digest}", 1)
+
+
+def _compare_regions(*, json: bool) -> None:
+    """Exit code 1 when digests differ, 2 when it is not known."""
+    try:
+        region = load(RegionSettings)
+        if region.is_alone:
+            raise SettingsError("there is no other region: set MERIDIAN_REGION_DEPLOYMENT to a deployment's file")
+        found = asyncio.run(compare(region.load_deployment()))
+    except SettingsError as problem:
+        _refuse(str(problem), ExitCode.BAD_SETTINGS)
+    if json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        for name, shown in found.digests.items():
+            print(f"{name}: digest {shown}")
+    if found.equal is None:
+        _refuse(f"the digests could not be compared: {found.reason}. Are all regions up? Ask again.", 2)
+    if not found.equal:
+        _refuse("the regions hold different states at the same frontier", 1)
 
 
 def _compute(
