@@ -18,6 +18,8 @@ from services.common.process import LoadedSettings
 from services.common.region_settings import RegionSettings
 from services.coordination import FileStore, KeyValueStore
 from services.coordination.region_record import model_alias
+from services.coordination.settings import CoordinationSettings
+from services.inference.announcement import announced
 from services.inference.batcher import Batcher
 from services.inference.metrics import InferenceMetrics
 from services.inference.oip import WORKER, add_routes, problems
@@ -32,10 +34,12 @@ log = get_logger(__name__)
 
 async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set. Raises ModelRefused when no version can serve."""
-    region, settings = loaded[RegionSettings], loaded[InferenceSettings]
+    region, settings, coordination = loaded[RegionSettings], loaded[InferenceSettings], loaded[CoordinationSettings]
     assert isinstance(region, RegionSettings)
     assert isinstance(settings, InferenceSettings)
-    worker = new_worker(settings, champion_of(settings, FileStore(region.coordination_file)), SystemClock())
+    assert isinstance(coordination, CoordinationSettings)
+    clock = SystemClock()
+    worker = new_worker(settings, champion_of(settings, FileStore(region.coordination_file)), clock)
     app = new_app(worker, settings)
     listening = serving(
         app,
@@ -48,7 +52,8 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
         async with listening as port:
             log.info("listening, not ready yet", url=f"http://{region.host}:{port}")
             await _start(worker, stop)
-            await stop.wait()
+            async with announced(region, coordination, settings.model, clock):
+                await stop.wait()
             worker.draining = True
             log.info("draining: requests under way are answered, new ones refused")
     finally:
