@@ -27,6 +27,7 @@ from streams.logs import record_checksum
 
 _POLL_SECONDS: Final = 0.1
 _RECORDS_MAX: Final = 1000
+_SILENT_SECONDS: Final = 10.0
 _AT_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 _NOT_THERE: Final = (
     KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - its public name
@@ -43,6 +44,10 @@ class _Lane:
 
     flow: Flow
     report: Callable[[Any, Message], None]
+    since: float
+    """When its reading was asked for, on the monotonic clock."""
+    heard: bool = False
+    """Whether anything came: a record, an error, or that the end is reached, which is said at once."""
 
 
 class Pump:
@@ -94,9 +99,12 @@ class Pump:
             self._thread.join(5.0)
 
     def _run(self) -> None:
-        consumer = Consumer(reader_settings(self._bootstrap, self._settings.fetch_kbytes_max))
+        consumer = self._new_consumer()
         try:
             while not self._ending.is_set():
+                if self._must_renew():
+                    consumer.close()
+                    consumer = self._new_consumer()
                 self._obey(consumer)
                 self._carry(consumer)
         except Exception as failure:  # noqa: BLE001 - the outermost loop of this thread: its owner raises it
@@ -104,6 +112,29 @@ class Pump:
             self._on_end()
         finally:
             consumer.close()
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(reader_settings(self._bootstrap, self._settings.fetch_kbytes_max))
+
+    def _must_renew(self) -> bool:
+        """Whether the client is given up, and every flow with it: it may never find a broker that came back.
+
+        It is for a new contact, and when a partition is silent: its end is said at once when there is nothing more.
+        """
+        contact = max((flow.contact for command, flow, _ in list(self._commands) if command == "attach"), default=-1)
+        now = self._clock.monotonic()
+        silent = any(
+            not lane.heard and lane.flow.ended is None and now - lane.since > _SILENT_SECONDS
+            for lane in self._lanes.values()
+        )
+        is_newer = bool(self._lanes) and contact > max(lane.flow.contact for lane in self._lanes.values())
+        if not silent and not is_newer:
+            return False
+        for lane in self._lanes.values():
+            lane.flow.end(Why.DOUBT, f"the client that read {self.region} was replaced")
+        self._lanes.clear()
+        self._on_end()
+        return True
 
     def _obey(self, consumer: Consumer) -> None:
         while self._commands:
@@ -113,7 +144,7 @@ class Pump:
                 consumer.incremental_unassign([TopicPartition(*flow.place)])
                 del self._lanes[flow.place]
             if target is not None:
-                self._lanes[flow.place] = _Lane(flow, target.reporter(flow))
+                self._lanes[flow.place] = _Lane(flow, target.reporter(flow), self._clock.monotonic())
                 self._target = target
                 consumer.incremental_assign([TopicPartition(*flow.place, flow.start_offset)])
 
@@ -130,7 +161,10 @@ class Pump:
         self._doubt_stale()
         for message in messages:
             lane = self._lanes.get((message.topic() or "", message.partition() or 0))
-            if lane is None or lane.flow.ended is not None:
+            if lane is None:
+                continue
+            lane.heard = True
+            if lane.flow.ended is not None:
                 continue
             problem = message.error()
             if problem is not None:
