@@ -32,6 +32,7 @@ def reader_settings(bootstrap: str, fetch_kbytes_max: int) -> dict[str, Any]:
         **consumer_settings(bootstrap, "meridian-replicator"),
         "enable.partition.eof": True,
         "queued.max.messages.kbytes": fetch_kbytes_max,
+        "queued.min.messages": 20_000,
         "fetch.max.bytes": max(4 << 20, fetch_kbytes_max * 512),
         "max.partition.fetch.bytes": 1 << 20,
         "topic.metadata.refresh.interval.ms": 30_000,

@@ -41,7 +41,7 @@ class ReplicatorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     delivery_timeout_ms: Positive = 30_000
     queue_kbytes_max: Positive = 16_384
     """Records that wait for their acknowledgement, over all logs."""
-    queue_records_max: Positive = 50_000
+    queue_records_max: Positive = 20_000
     fetch_kbytes_max: Positive = 8_192
     """Records fetched ahead from each peer."""
     lives_interval_ms: Positive = 1000

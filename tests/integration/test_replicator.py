@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 
 from infra.runtime.kafka import KafkaBroker
-from services.common.deployment import Deployment
-from streams.logs import events_log, producer_settings, rankings_log
-from tests.support.frames import make_topics
+from streams.logs import rankings_log
 from tests.support.poll import wait_until
-from tests.support.replicators import PARTITIONS, Lives, ReplicatorProcess, deployment_of, prefix_of, records_of
+from tests.support.replicators import PARTITIONS, Pair, broker_of_site, new_pair, records_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 
-@dataclass
-class Pair:
-    """Two regions: east is copied into west."""
-
-    east: KafkaBroker
-    west: KafkaBroker
-    deployment: Deployment
-    lives: Lives
-    directory: Path
-    log: str
-    own: str
-
-    def replicator(self, name: str = "west", **settings: object) -> ReplicatorProcess:
-        """The replicator of west."""
-        return ReplicatorProcess("west", self.own, self.deployment, self.lives, self.directory / name, **settings)
-
-    def write(self, first: int, count: int, partition: int = 0, log: str = "", padding: int = 20) -> None:
-        """Acknowledged records at the origin, numbered."""
-        producer = Producer(producer_settings(self.east.bootstrap))
-        for number in range(first, first + count):
-            value = f"record {number} ".encode() + b"x" * padding
-            producer.produce(
-                log or self.log, value, f"key {number}".encode(), partition, headers=[("n", b"%d" % number)]
-            )
-            producer.poll(0)
-        assert producer.flush(60) == 0
-
-    def assert_same(self, partition: int = 0, log: str = "") -> None:
-        """What readers take from the copy is what the origin holds."""
-        name = log or self.log
-        original = [value for _, _, value in records_of(self.east.bootstrap, name, partition)]
-        assert prefix_of(records_of(self.west.bootstrap, name, partition)) == original
+@pytest.fixture(scope="module")
+def west(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """The broker that is copied into; the tests of this file share it."""
+    with broker_of_site(tmp_path_factory.mktemp("west")) as broker:
+        yield broker
 
 
 @pytest.fixture
-def pair(kafka: KafkaBroker, fresh_broker: KafkaBroker, tmp_path: Path) -> Pair:
-    """East is the test's own broker; west is shared, so that its regions are named after the test."""
-    east, west = fresh_broker, kafka
-    lives = Lives(tmp_path / "lives.json")
-    region = "e" + tmp_path.parent.name.replace("-", "") + tmp_path.name.replace("-", "").replace("_", "").lower()
-    name = region[:28]
-    incarnation, own = lives.open(name, east), lives.open("west", west)
-    deployment = deployment_of(tmp_path, **{name: east, "west": west})
-    make_topics(east.bootstrap, incarnation, PARTITIONS)
-    return Pair(east, west, deployment, lives, tmp_path, events_log(incarnation), own)
+def pair(west: KafkaBroker, tmp_path: Path) -> Iterator[Pair]:
+    """East, the test's own, is copied into west."""
+    with broker_of_site(tmp_path / "east") as east:
+        yield new_pair(west, east, tmp_path)
 
 
 def test_records_arrive_whole_in_order_and_under_the_same_name(pair: Pair) -> None:

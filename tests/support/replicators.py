@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -10,19 +11,23 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
-from infra.runtime.kafka import KafkaBroker
+from infra.runtime.kafka import KafkaBroker, free_ports, port_is_free
 from services.common.deployment import PORT_OFFSETS, Deployment, Site
 from services.coordination.file import FileStore
 from services.coordination.lives import LogCut, open_life, seal_life
 from services.replicator.client import PartitionReport, ReplicationReport
 from streams.copies import hole_end, origin_of
-from streams.logs import consumer_settings
+from streams.logs import consumer_settings, events_log, producer_settings
+from tests.support.frames import make_topics
 from tests.support.poll import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +45,19 @@ def deployment_of(directory: Path, **brokers: KafkaBroker) -> Deployment:
     found = Deployment(deployment_id="test", network="loopback", sites=sites, directory=str(directory))
     found.save()
     return found
+
+
+@contextmanager
+def broker_of_site(directory: Path) -> Iterator[KafkaBroker]:
+    """A broker whose neighbouring ports are free: those that a deployment gives to the other processes of its site."""
+    base = next(base for base in range(free_ports(1)[0], 32000) if all(map(port_is_free, range(base, base + 10))))
+    ports = base + PORT_OFFSETS["kafka"], base + PORT_OFFSETS["controller"]
+    broker = KafkaBroker(directory, *ports)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
 
 
 class Lives:
@@ -206,3 +224,61 @@ def prefix_of(records: list[tuple[int, int, bytes | None]]) -> list[bytes | None
             taken.append(value)
             following = end
     return taken
+
+
+@dataclass
+class Pair:
+    """Two regions: east is copied into west."""
+
+    east: KafkaBroker
+    west: KafkaBroker
+    deployment: Deployment
+    lives: Lives
+    directory: Path
+    region: str
+    incarnation: str
+    own: str
+
+    @property
+    def log(self) -> str:
+        """The events log that is copied."""
+        return events_log(self.incarnation)
+
+    def replicator(self, name: str = "west", **settings: object) -> ReplicatorProcess:
+        """The replicator of west."""
+        return ReplicatorProcess("west", self.own, self.deployment, self.lives, self.directory / name, **settings)
+
+    def second_replicator(self) -> ReplicatorProcess:
+        """Another copier into the same copies, which listens elsewhere."""
+        found = self.replicator("second")
+        port = free_ports(1)[0]
+        found.url = f"http://127.0.0.1:{port}"
+        found.environment["MERIDIAN_REGION_REPLICATOR_PORT"] = str(port)
+        return found
+
+    def write(self, first: int, count: int, partition: int = 0, log: str = "", padding: int = 20) -> None:
+        """Acknowledged records at the origin, numbered."""
+        producer = Producer(producer_settings(self.east.bootstrap))
+        for number in range(first, first + count):
+            value = f"record {number} ".encode() + b"x" * padding
+            producer.produce(
+                log or self.log, value, f"key {number}".encode(), partition, headers=[("n", b"%d" % number)]
+            )
+            producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def assert_same(self, partition: int = 0, log: str = "") -> None:
+        """What readers take from the copy is what the origin holds."""
+        name = log or self.log
+        original = [value for _, _, value in records_of(self.east.bootstrap, name, partition)]
+        assert prefix_of(records_of(self.west.bootstrap, name, partition)) == original
+
+
+def new_pair(west: KafkaBroker, east: KafkaBroker, directory: Path) -> Pair:
+    """East is named after the test, because west's topics outlive it."""
+    lives = Lives(directory / "lives.json")
+    region = "e" + hashlib.blake2b(str(directory).encode(), digest_size=5).hexdigest()
+    incarnation, own = lives.open(region, east), lives.open("west", west)
+    deployment = deployment_of(directory, **{region: east, "west": west})
+    make_topics(east.bootstrap, incarnation, PARTITIONS)
+    return Pair(east, west, deployment, lives, directory, region, incarnation, own)
