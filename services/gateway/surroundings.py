@@ -95,6 +95,9 @@ class Surroundings:
         """The controller says something new: whoever waits for an answer should not wait in vain."""
         if self._core is None:
             return
-        if not answer.active:
+        if answer.active:
+            # A processor that answered nobody while its gate was shut is not silent.
+            self._core.watch.answered()
+        else:
             self._core.desk.abandon(f"region {answer.region} gives no rankings any more: {answer.reason}")
         self._core.opening.notice()

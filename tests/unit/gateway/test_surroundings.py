@@ -69,6 +69,18 @@ async def test_a_term_is_followed_from_its_beginning_to_its_end(tmp_path: Path) 
         assert (await gateway.post("/v1/search", SEARCH))[0] == 307
 
 
+async def test_what_expired_under_a_shut_gate_is_no_silence_of_the_processor(tmp_path: Path) -> None:
+    """A region that becomes active asks its processor at once, and not by trials."""
+    async with followed(tmp_path) as (gateway, controller):
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            gateway.core.watch.expired(loop.time(), 500)
+        assert gateway.core.watch.blocker(loop.time()) is not None
+        controller.give((0, 7))
+        await wait_until_async(lambda: gateway.core.rights.term().active, 30, "the term")
+        assert gateway.core.watch.blocker(loop.time()) is None
+
+
 async def test_who_waits_for_the_term_to_begin_hears_of_it(tmp_path: Path) -> None:
     """The controller says that the region serves."""
     async with followed(tmp_path) as (gateway, controller):
