@@ -11,6 +11,7 @@ know its term, so it no longer exists, and the store was restored from a backup.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -259,6 +260,11 @@ class GatewayTransport:
 
 
 def _named(error: Exception) -> str:
+    """What an operator wants to read of it: the address stands before it already."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     return str(error) or type(error).__name__
 
 

@@ -146,6 +146,20 @@ async def test_a_renewal_without_a_time_to_live_is_a_lost_lease(
     assert await store.keep_alive(77) == 2.0
 
 
+async def test_when_nobody_answers_each_member_s_reason_is_said(members: list[FakeMember]) -> None:
+    """One line for an operator: who was asked, and what came of it."""
+    members[1].refuses = FAILED
+    urls = [str(member.server.make_url("")).rstrip("/") for member in members]
+    store = EtcdGatewayStore(urls[:2], request_timeout_seconds=5)
+    await members[0].server.close()
+    with pytest.raises(StoreUnavailable) as raised:
+        await store.revision()
+    assert str(raised.value) == (
+        f"no etcd member answered. {urls[0]}: Connection refused; {urls[1]}: etcdserver: request timed out"
+    )
+    await store.close()
+
+
 async def test_a_token_is_fetched_when_one_is_asked_for(members: list[FakeMember]) -> None:
     """Authentication costs nothing until the cluster wants it; a wrong password is said as such."""
     from services.common.settings import Secret
