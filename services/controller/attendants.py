@@ -45,7 +45,11 @@ class Attendants:
             acquired = self.controller.performer.acquired
             if acquired is not known and acquired is not None:
                 known, self.serving_ms = acquired, 0
-                self.desk.took_over(self._takeover(acquired))
+                takeover = self._takeover(acquired)
+                if takeover.before not in {"", self.controller.region}:
+                    reason = "operator" if acquired.operation_id else "automatic"
+                    self.controller.metrics.failovers.labels(reason).inc()
+                self.desk.took_over(takeover)
             if known is not None and self.serving_ms == 0 and self.controller.is_serving():
                 self.serving_ms = self.controller.clock.unix_ms()
             await self.controller.clock.sleep(WATCH_SECONDS)

@@ -16,7 +16,6 @@ from services.receipts import Kind, Receipt
 from services.replicator.client import ReplicationReport
 from streams.logs import events_log
 
-
 NEVER_HEARD_SECONDS: Final = 120.0
 """So much longer is waited for a life that no other region has heard yet."""
 

@@ -126,7 +126,10 @@ def _take_turn(view: View, limits: Limits, now: Now) -> Decision:
     gone_seconds = now.boottime - view.store.leader_gone_at
     if gone_seconds < rank * limits.rank_delay_seconds:
         return Decision(f"no action: no region holds the lease; {ranked[0]} is better and goes first")
-    cause = f"no region has held the lease for {gone_seconds:.2f} s"
+    if former:
+        cause = f"the lease of {former} ended {gone_seconds:.2f} s ago"
+    else:
+        cause = f"no region holds the lease, seen for {gone_seconds:.1f} s"
     return Decision(f"campaigning: {cause}", (Campaign(cause),))
 
 

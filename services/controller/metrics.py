@@ -13,7 +13,10 @@ class ControllerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.failovers = Counter(
-            "meridian_failovers", "Terms that this region won, by what led to it.", ["reason"], registry=registry
+            "meridian_failovers",
+            "Terms that this region took over from another one, by what led to it.",
+            ["reason"],
+            registry=registry,
         )
         for reason in FAILOVER_REASONS:
             self.failovers.labels(reason)

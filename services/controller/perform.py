@@ -9,7 +9,6 @@ import msgspec
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
-from services.controller.metrics import ControllerMetrics
 from services.controller.model import (
     Archive,
     Campaign,
@@ -54,14 +53,12 @@ class Performer:
         clock: Clock,
         election: Election,
         who: Candidacy,
-        metrics: ControllerMetrics,
         hold_down_seconds: float,
     ) -> None:
         self._store = store
         self._clock = clock
         self._election = election
         self._who = who
-        self._metrics = metrics
         self._hold_down_seconds = hold_down_seconds
         self._shut: Shut | None = None
         self._history = History(store)
@@ -137,7 +134,6 @@ class Performer:
         held = await self._election.campaign(who)
         self._shut = None
         self.acquired = Acquired(held.epoch, self._clock.unix_ms(), transition.cause, transition.operation_id)
-        self._metrics.failovers.labels("operator" if transition.operation_id else "automatic").inc()
         log.info("acquired the lease", epoch=held.epoch, cause=transition.cause)
         self.note("acquired", f"{who.region} acquired the lease: {transition.cause}", epoch=held.epoch)
 

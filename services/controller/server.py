@@ -121,7 +121,7 @@ async def built(
     controller.attach(
         StoreMirror(store, clock, controller.wake),
         Observer(urls, session, clock, interval_seconds=settings.observe_ms / 1000, on_change=controller.wake),
-        Performer(store, clock, election, who, metrics, settings.hold_down_seconds),
+        Performer(store, clock, election, who, settings.hold_down_seconds),
         Registration(store, region.name, CONTROLLER, instance, b"{}", clock=clock, ttl_seconds=3.0),
     )
     book = ReceiptBook(store, region.data_dir / "receipts")

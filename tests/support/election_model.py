@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from prometheus_client import CollectorRegistry
 
 from services.controller.board import LeaseBoard
 from services.controller.decide import decide
-from services.controller.metrics import ControllerMetrics
 from services.controller.model import (
     CandidateStatus,
     DataPlane,
@@ -146,8 +144,7 @@ class Region:
         times = FenceTimes(0.001, LIMITS.quiesce_seconds)
         self.election = Election(self.link, self.clock, self.seen, 2.0, times)
         who = Candidacy(self.name, self.instance, f"http://{self.name}", "")
-        metrics = ControllerMetrics(CollectorRegistry())
-        self.performer = Performer(self.link, self.clock, self.election, who, metrics, LIMITS.hold_down_seconds)
+        self.performer = Performer(self.link, self.clock, self.election, who, LIMITS.hold_down_seconds)
         self.board = LeaseBoard(self.view, self.clock, lambda: self.election.seen.epoch)
 
     def view(self) -> View:

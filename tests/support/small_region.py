@@ -31,8 +31,6 @@ from services.gateway.client import HeldAnswer, OriginPartition
 from services.processor.client import GateReport, HeldDigest, StateSummary
 from services.replicator.client import LogReport, PartitionReport, ReplicationReport
 
-MARKERS_SECONDS = 0.01
-
 
 class SmallRegion:
     """Processor, gateway, inference worker and replicator of one region, as a controller sees them."""
@@ -76,7 +74,7 @@ class SmallRegion:
         while True:
             term = follower.term()
             if term.active and term.epoch != self.gate_epoch:
-                await asyncio.sleep(MARKERS_SECONDS)
+                await asyncio.sleep(0.01)
                 self.gate_epoch = term.epoch
             if self.gate_is_open():
                 self.shows_for.append((SystemClock().boottime(), self.gate_epoch))
