@@ -88,6 +88,19 @@ def test_a_record_written_later_below_an_end_that_was_seen_is_never_taken() -> N
     assert why(later) is Why.DOUBT
 
 
+def test_a_doubt_about_a_leader_epoch_is_settled_by_showing_the_last_record_again() -> None:
+    """A broker that was restarted leads under another epoch: behind that place there is more to copy."""
+    first = original(held(5), bounds=Bounds().saw(1, 5))
+    first.take(4, 1, [], 4)
+    assert first.take(5, 2, [], 5) is None
+    assert first.ended is not None and first.ended.leader_epoch == 2
+    again = original(held(5), bounds=Bounds().saw(1, 5), doubted_epoch=2)
+    assert again.take(4, 1, [], 4) is None
+    assert again.take(5, 2, [], 5) == Sent(5, 6, 5, 2)
+    assert again.take(6, 3, [], 6) is None
+    assert why(again) is Why.DOUBT
+
+
 def test_nothing_beyond_the_cut_of_a_sealed_life_is_taken() -> None:
     """Everything below is."""
     flow = original(held(0), limit=2)

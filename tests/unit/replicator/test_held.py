@@ -1,0 +1,87 @@
+"""What an origin's gateway is told, and what is taken from its answers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from services.common.clock import SystemClock
+from services.common.deployment import Site
+from services.coordination.lives import Life
+from services.gateway.client import HeldAnswer, HeldRequest, OriginPartition
+from services.replicator.copied_log import CopiedLog
+from services.replicator.held import tell
+from services.replicator.peer import Peer
+from services.replicator.positions import CopyState
+from services.replicator.settings import ReplicatorSettings
+from streams.truncation import LogEnd
+from tests.support.poll import wait_until_async
+
+CLOCK = SystemClock()
+SETTINGS = ReplicatorSettings()
+LIFE = Life(incarnation="east-1", region="east", number=1, cluster_id="A", opened_ms=1)
+
+
+@dataclass
+class Holds:
+    """The part of a replicator that is asked."""
+
+    logs: dict[str, CopiedLog] = field(default_factory=dict)
+    incarnation: str = "west-1"
+
+
+def east_at(port: int) -> Peer:
+    """The other region, whose gateway listens there."""
+    site = Site(name="east", kind="region", host="127.0.0.1", base_port=port)
+    return Peer(site, SETTINGS, CLOCK, list, lambda _ends: None)
+
+
+def walked(count: int) -> CopyState:
+    """A copy of so many records."""
+    state = CopyState()
+    for offset in range(count):
+        state.read(offset, offset, offset + 1, offset, 1)
+    return state
+
+
+async def test_what_is_known_to_be_held_is_reported_and_the_answer_gives_the_lag() -> None:
+    """A partition that was not walked yet is not claimed; an end that the gateway does not know leaves events unknown."""
+    said: list[HeldRequest] = []
+
+    async def held(request: web.Request) -> web.Response:
+        said.append(msgspec.json.decode(await request.read(), type=HeldRequest))
+        parts = {n: OriginPartition(acknowledged_end=9, events_after_held=40 if n == 0 else None) for n in range(2)}
+        body = HeldAnswer(incarnation="east-1", partitions=parts)
+        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post("/v1/replication/held", held)
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        peer = east_at(server.port or 0)
+        copied = CopiedLog(LIFE, "east-1.events", 2, {"east": peer}, SETTINGS)
+        copied.controls[0].walked(walked(5), "", "", 0.0)
+        holds, advanced = Holds({copied.name: copied}), asyncio.Event()
+        task = asyncio.create_task(tell(holds, "west", peer, SETTINGS, CLOCK, http, advanced))
+        await wait_until_async(lambda: copied.said is not None, what="an answer")
+        assert (said[0].region, said[0].incarnation, said[0].held) == ("west", "west-1", {0: 5})
+        assert copied.lag_events(copied.controls[0]) == 40
+        assert copied.lag_events(copied.controls[1]) is None
+        copied.controls[0].saw_end(LogEnd(12, 0), 0.0)
+        assert copied.lag_events(copied.controls[0]) is None
+        copied.controls[1].walked(walked(9), "", "", 0.0)
+        assert copied.lag_events(copied.controls[1]) == 0
+        advanced.set()
+        await wait_until_async(lambda: said[-1].held == {0: 5, 1: 9}, what="the next report")
+        task.cancel()
+
+
+async def test_an_answer_of_another_life_says_nothing_about_this_one() -> None:
+    """The region came back, and this copy is of the life before."""
+    copied = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
+    copied.take_answer(HeldAnswer(incarnation="east-2", partitions={}), {})
+    assert copied.said is None
