@@ -50,7 +50,7 @@ def walked(count: int) -> CopyState:
 
 
 async def test_what_is_known_to_be_held_is_reported_and_the_answer_gives_the_lag() -> None:
-    """A partition that was not walked yet is not claimed; an end that the gateway does not know leaves events unknown."""
+    """A partition that was not walked is not claimed; an end that the gateway does not know leaves events unknown."""
     said: list[HeldRequest] = []
 
     async def held(request: web.Request) -> web.Response:
