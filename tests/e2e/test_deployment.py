@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import urllib.request
@@ -20,7 +21,7 @@ from streams.logs import topics_of
 from tests.support.deployment import LocalDeployment, meridian, running_deployment
 from tests.support.poll import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 CORE = {"etcd", "kafka", "inference", "processor", "gateway"}
 MEMORY_BYTES_MAX = 3 << 30
 
@@ -98,18 +99,73 @@ def test_a_killed_vote_restarts_alone(deployment: LocalDeployment) -> None:
     assert deployment.process("west", "gateway").identity == gateway
 
 
+def publish(deployment: LocalDeployment, site: str, count: int) -> None:
+    """Have a region's gateway acknowledge so many events."""
+    url = f"{deployment.deployment.site(site).url('gateway')}/v1/events"
+    for number in range(count):
+        event = {
+            "specversion": "1.0", "id": f"{site}-{number}", "source": "/apps/shop", "type": "meridian.item.v1",
+            "time": "2026-11-21T12:00:00Z", "data": {"item": f"sku-{number}", "title": "USB cable"},
+        }  # fmt: skip
+        headers = {"Content-Type": "application/cloudevents+json"}
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(event).encode(), headers), timeout=30) as r:
+            assert r.status in {200, 202}
+
+
+def folded(deployment: LocalDeployment, site: str) -> tuple[str, int] | None:
+    """A region's digest, and how many records of events it has folded; None while it does not answer."""
+    url = f"{deployment.deployment.site(site).url('processor')}/v1/state"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            state = json.loads(answer.read())
+    except OSError:
+        return None
+    return state["digest"], sum(end for _, _, end in state["frontier"])
+
+
+def agree(deployment: LocalDeployment, records: int) -> bool:
+    """Whether both regions have folded at least so many records and are in the same state."""
+    states = [folded(deployment, site) for site in ("east", "west")]
+    return states[0] is not None and states[0] == states[1] and states[0][1] >= records
+
+
+def cut_events(deployment: LocalDeployment, site: str) -> str:
+    """Kill a region's broker and take the second half of its longest partition away; return which."""
+    broker = deployment.process(site, "kafka").identity
+    assert broker is not None
+    logs = (deployment.directory / site / "kafka" / "logs").glob(f"{deployment.incarnation(site)}.events-*")
+    segment = max((log / f"{0:020}.log" for log in logs), key=lambda path: path.stat().st_size)
+    run_file.send(broker, signal.SIGKILL)
+    os.truncate(segment, segment.stat().st_size // 2)
+    return segment.parent.name
+
+
+def test_a_log_that_lost_acknowledged_records_begins_its_next_life_by_itself(deployment: LocalDeployment) -> None:
+    """The old life is sealed with the cut; what was lost comes back from the peer, and both regions agree."""
+    publish(deployment, "east", 60)
+    wait_until(lambda: agree(deployment, 60), 90, "both regions to fold all")
+    place = cut_events(deployment, "east")
+    wait_until(lambda: deployment.incarnation("east") == "east-2", 240, "the next life")
+    supervisor = (deployment.directory / "east" / "logs" / "supervisor.log").read_text()
+    log, _, partition = place.rpartition("-")
+    assert "east-1 is over" in supervisor and f"{log} partition {partition} ends at" in supervisor
+    wait_until(lambda: agree(deployment, 60), 240, "both regions to agree again")
+    assert (deployment.directory / "east" / "kafka.east-1").is_dir(), "the evidence is kept"
+
+
 def test_a_wiped_site_comes_back_as_the_next_life(deployment: LocalDeployment) -> None:
     """New incarnation, new vote, and the topics of every life; the peer has them as well."""
-    deployment.kill("east")
-    shutil.rmtree(deployment.directory / "east")
-    outcome = deployment.up("east")
-    assert deployment.incarnation("east") == "east-2", outcome.summary
-    assert members(deployment, "north").keys() == {"east", "west", "north"}
-    topics = (
-        AdminClient({"bootstrap.servers": deployment.deployment.site("east").bootstrap}).list_topics(timeout=30).topics
-    )
-    lives = ("east-1", "east-2", "east-3", "west-1", "west-2")
-    assert set(topics) >= {topic for life in lives for topic in topics_of(life)}
+    deployment.kill("west")
+    shutil.rmtree(deployment.directory / "west")
+    outcome = deployment.up("west")
+    assert deployment.incarnation("west") == "west-2", outcome.summary
+    wait_until(lambda: agree(deployment, 60), 240, "both regions to agree again")
+    learns = {"east": False, "west": False, "north": False}
+    wait_until(lambda: members(deployment, "north") == learns, 120, "the new member to get its vote")
+    for site in ("east", "west"):
+        admin = AdminClient({"bootstrap.servers": deployment.deployment.site(site).bootstrap})
+        wanted = {topic for life in ("east-3", "west-1", "west-2", "west-3") for topic in topics_of(life)}
+        wait_until(lambda: set(admin.list_topics(timeout=30).topics) >= wanted, 60, f"all topics in {site}")  # noqa: B023
 
 
 def test_down_leaves_no_process(deployment: LocalDeployment) -> None:
