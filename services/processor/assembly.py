@@ -23,7 +23,7 @@ from services.processor.identity import Identity
 from services.processor.ladder import Ladder
 from services.processor.leadership import Leadership, lead, publisher
 from services.processor.live import Live, marks_of
-from services.processor.logs import KnownLogs, Logs, find_logs
+from services.processor.logs import KnownLogs, Logs, asker, find_logs
 from services.processor.metrics import Figures, ProcessorMetrics
 from services.processor.restore import Restored
 from services.processor.settings import ProcessorSettings
@@ -124,11 +124,12 @@ class Assembly:
 
     async def follow_lives(self) -> None:
         """Read the logs of lives that begin while this runs, for ever. Their topics are made by others."""
+        admin = asker(self.region)
         while True:
             await self.clock.sleep(self.settings.lives_interval_seconds)
             try:
                 found = await asyncio.to_thread(
-                    find_logs, self.region, self.logs.now.own, self.settings.broker_timeout_seconds
+                    find_logs, admin, self.region, self.logs.now.own, self.settings.broker_timeout_seconds
                 )
             except LogUnreachableError as problem:
                 log.debug("the logs are not known", reason=str(problem))

@@ -19,7 +19,7 @@ from services.coordination.opening import opened_store
 from services.coordination.settings import CoordinationSettings
 from services.processor.compare import compare
 from services.processor.identity import Identity, read_identity
-from services.processor.logs import find_logs
+from services.processor.logs import asker, find_logs
 from services.processor.settings import ProcessorSettings
 from streams.digest import digest as digest_of
 from streams.errors import LogGap, LogTruncated, StreamError, UnknownFrameVersion
@@ -128,7 +128,7 @@ def _compute(
         _warn("the newest snapshot lies beyond that frontier: replaying from zero")
         state = None
     fold = Fold(state if state is not None else State(settings.parameters))
-    logs = find_logs(region, identity.incarnation, settings.broker_timeout_seconds)
+    logs = find_logs(asker(region), region, identity.incarnation, settings.broker_timeout_seconds)
     replay(region.bootstrap, fold, logs.events, until, None, None, is_copy=logs.is_copy)
     if until is not None and not fold.state.frontier.covers_all(until):
         raise LogUnreachableError("the copies in this region do not reach that frontier yet: ask again")

@@ -76,12 +76,16 @@ def lives_among(topics: Iterable[str], regions: Collection[str]) -> list[str]:
     return sorted(found, key=lambda life: (life.rpartition("-")[0], int(life.rpartition("-")[2])))
 
 
-def find_logs(region: RegionSettings, own: str, timeout_seconds: float) -> Logs:
+def asker(region: RegionSettings) -> AdminClient:
+    """Who asks Kafka; worth keeping, because each has threads and connections of its own."""
+    return AdminClient({"bootstrap.servers": region.bootstrap, "reconnect.backoff.max.ms": 500, "log_level": 2})
+
+
+def find_logs(admin: AdminClient, region: RegionSettings, own: str, timeout_seconds: float) -> Logs:
     """Ask Kafka which logs there are. Blocks. Raises LogUnreachableError, SettingsError."""
     if region.is_alone:
         return Logs(own, (own,), region.partitions)
     regions = {site.name for site in region.load_deployment().regions} | {region.name}
-    admin = AdminClient({"bootstrap.servers": region.bootstrap, "reconnect.backoff.max.ms": 500, "log_level": 2})
     try:
         topics = admin.list_topics(timeout=timeout_seconds).topics
     except KafkaException as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
-from services.processor.logs import Logs, find_logs
+from services.processor.logs import Logs, asker, find_logs
 from services.processor.rebuild import Copying, choose, fetch, find_peer
 from services.processor.settings import ProcessorSettings
 from streams.dead_letter import ReplayUndertaker
@@ -126,6 +126,7 @@ class _Replaying:
         self._fold = fold
         self._reports = reports
         self._undertaker = ReplayUndertaker(region.bootstrap, incarnation)
+        self._admin = asker(region)
         self._looks = 0
         self.logs = Logs(incarnation, (incarnation,), region.partitions)
 
@@ -162,7 +163,7 @@ class _Replaying:
     async def _once(self) -> ReplayResult:
         answer_seconds = self._settings.broker_timeout_seconds
         self._reports.reading()
-        self.logs = await asyncio.to_thread(find_logs, self._region, self.logs.own, answer_seconds)
+        self.logs = await asyncio.to_thread(find_logs, self._admin, self._region, self.logs.own, answer_seconds)
         return await asyncio.to_thread(
             replay,
             self._region.bootstrap,
