@@ -79,6 +79,8 @@ class PartitionControl:
         self._to_inspect: Ended | None = None
         self._removed_below = -1
         self._end_shown: int | None = None
+        self._doubted_epoch = -1
+        """The leader epoch that ended the last flow: the next one settles that doubt, and does not have it again."""
 
     @property
     def held(self) -> int:
@@ -175,6 +177,7 @@ class PartitionControl:
             step_back=self.step_back,
             # Retention may have removed the last record that is held: the topic's own identity is left to go by then.
             must_show=not (self.chosen.is_origin and self._removed_below == self.held),
+            doubted_epoch=self._doubted_epoch,
         )
         return self.flow
 
@@ -252,6 +255,7 @@ class PartitionControl:
     def _settle(self, flow: Flow, ended: Ended, now: float) -> None:
         """A flow ended and everything that it sent was reported."""
         settings = self._settings
+        self._doubted_epoch = ended.leader_epoch
         if ended.why is Why.UNDELIVERED:
             self._walk_again(now, settings.look_again_seconds)
         elif ended.why in OWN_SIDE:

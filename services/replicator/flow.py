@@ -44,6 +44,8 @@ class Ended:
     text: str
     offset: int = -1
     """Of the origin; where it happened, -1 when that says nothing."""
+    leader_epoch: int = -1
+    """The epoch that raised a doubt; -1 when it was something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Flow:
         bounds: Bounds | None = None,
         step_back: int = 0,
         must_show: bool = True,
+        doubted_epoch: int = -1,
     ) -> None:
         self.place = place
         self.state = state
@@ -94,6 +97,8 @@ class Flow:
         self._to_show = None if last is None or last.is_hole or not must_show else last
         self._located = from_origin
         self._leader_epoch: int | None = None
+        self._doubted_epoch = doubted_epoch
+        """The leader epoch for whose sake the last record is shown again: with that, the doubt is settled."""
         self._gap_at: int | None = None
 
     @property
@@ -107,10 +112,10 @@ class Flow:
         """Whether the source has shown the last record that is held (or none had to be shown)."""
         return self._to_show is None and self._located
 
-    def end(self, why: Why, text: str = "", offset: int = -1) -> None:
+    def end(self, why: Why, text: str = "", offset: int = -1, leader_epoch: int = -1) -> None:
         """Take nothing more; the first reason stays."""
         if self.ended is None:
-            self.ended = Ended(why, text or why.value, offset)
+            self.ended = Ended(why, text or why.value, offset, leader_epoch)
 
     def take(self, offset: int, leader_epoch: int, headers: Sequence[tuple[str, bytes]], checksum: int) -> Sent | None:
         """Decide about the record at `offset` of the source: what to send, or None to drop it."""
@@ -154,8 +159,9 @@ class Flow:
                 offset,
             )
             return False
-        if self._leader_epoch is not None:
-            self.end(Why.DOUBT, f"the leader epoch of {self._at(offset)} became {leader_epoch}", offset)
+        if self._leader_epoch is not None and leader_epoch != self._doubted_epoch:
+            text = f"the leader epoch of {self._at(offset)} became {leader_epoch}"
+            self.end(Why.DOUBT, text, offset, leader_epoch)
             return False
         self._leader_epoch = leader_epoch
         return True

@@ -156,3 +156,15 @@ def test_a_copy_that_cannot_be_placed_stops_with_an_alarm() -> None:
     assert not found.control.is_known
     assert found.control.held == 0
     assert "somebody wrote" in found.control.alarm(found.now)
+
+
+def test_a_log_whose_broker_was_restarted_is_copied_beyond_that_place() -> None:
+    """Each restart is another leader epoch; a region that begins with nothing copies over all of them."""
+    origin = OriginLog()
+    for _ in range(3):
+        origin.append(5)
+        origin.leader_epoch += 1
+    found = Copier(origin, CopyLog())
+    found.settle(20)
+    assert found.control.held == 15
+    assert not found.control.alarm(found.now)
