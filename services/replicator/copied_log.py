@@ -129,6 +129,13 @@ class CopiedLog:
             return None
         return said.events_after_held
 
+    def counted_events(self, control: PartitionControl) -> int | None:
+        """As `lag_events`, but only a count of exactly what is missing now: a receipt repeats it."""
+        partition = control.place[1]
+        if control.held < self.end_of(control) and self.said_held.get(partition) != control.held:
+            return None
+        return self.lag_events(control)
+
     def is_caught_up(self) -> bool:
         """Whether nothing that can be had is missing; not known before every other region was asked once."""
         if not all(peer.was_asked for peer in self._peers.values()):
@@ -171,7 +178,7 @@ class CopiedLog:
             partition=control.place[1],
             held=control.held,
             origin_end=self.end_of(control),
-            lag_events=self.lag_events(control),
+            lag_events=self.counted_events(control),
             leader_epoch=last.leader_epoch if last else -1,
             checksum=f"{last.checksum:016x}" if last else "",
             alarm=control.alarm(now),
