@@ -88,7 +88,7 @@ class Limits:
     hold_down_seconds: float = 30.0
     term_seconds_min: float = 10.0
     rank_delay_seconds: float = 0.4
-    operation_step_seconds: float = 5.0
+    operation_step_seconds: float = 3.0
     view_age_seconds_max: float = 2.0
     quiesce_seconds: float = 0.1
 

@@ -11,6 +11,8 @@ skips `covered`: the operator accepted the loss. Whoever sees a state stand stil
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from services.controller.blockers import forced_blocker, uncovered
@@ -30,6 +32,9 @@ from services.controller.model import (
     View,
 )
 from services.controller.quiet import nothing_acts
+
+WON_PATIENCE: Final = 10
+"""A target that has the lease is waited for so much longer: there is nothing to hand back any more."""
 
 
 def step(seen: OperationSeen, state: OperationState, cause: str, now: Now, **changes: object) -> StepOperation:
@@ -62,11 +67,16 @@ def close_stale(view: View, limits: Limits, now: Now) -> Decision | None:
     because = _overtaken(view, operation)
     if because is None:
         still = now.boottime - seen.seen_at
-        if still < limits.operation_step_seconds:
+        if still < limits.operation_step_seconds * (1 if not _is_won(view, operation) else WON_PATIENCE):
             return None
         because = f"nothing happened for {still:.1f} s in the state {operation.state!r}: {_waiting_for(seen)}"
     cause = f"{what} aborted: {because}"
     return Decision(cause, (step(seen, "aborted", cause, now, detail=because),))
+
+
+def _is_won(view: View, operation: Operation) -> bool:
+    leader = view.store.leader
+    return operation.state == "handed" and leader is not None and leader.record.region == operation.target
 
 
 def _overtaken(view: View, operation: Operation) -> str | None:

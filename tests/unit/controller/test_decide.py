@@ -260,6 +260,13 @@ def test_an_operation_that_stands_still_is_aborted(state: str) -> None:
     assert isinstance(aborted, StepOperation) and aborted.after.state == "aborted" and aborted.after.detail
 
 
+def test_a_target_that_has_the_lease_is_waited_for() -> None:
+    """Its markers may take a while, and nobody could take the lease back."""
+    old = replace(operation("handed"), seen_at=90.0)
+    assert kinds(view("east", store_operation=old, store_leader=leader("west"))) == []
+    assert kinds(view("east", store_operation=replace(old, seen_at=60.0), store_leader=leader("west"))) != []
+
+
 def test_after_an_abort_the_gate_opens_again() -> None:
     """Under the same term: nobody else can have led meanwhile."""
     shut = term(shut=Shut("switchover", since=99.0, operation_id="op"))
