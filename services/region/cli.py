@@ -111,8 +111,9 @@ def _holds_deployment(directory: Path) -> bool:
     return (directory / DEPLOYMENT_FILE).exists()
 
 
-def _deployment(data_dir: Path | None, site: str) -> Deployment | None:
+def _deployment(config: Path | None, data_dir: Path | None, site: str) -> Deployment | None:
     """Return the deployment that a command is about; None for a region that is alone."""
+    _hand_over(config, None, None)
     directory = data_dir or deployment_cli.DIRECTORY_DEFAULT
     alone = data_dir is None and (DATA_DIR_VARIABLE in os.environ or (_settings()[0].data_dir / "run.json").exists())
     if not site and (alone or not _holds_deployment(directory)):
@@ -157,7 +158,7 @@ def down(
     site: SiteOption = "",
 ) -> None:
     """End the region, or all sites of the deployment, and all processes."""
-    if (deployment := _deployment(data_dir, site)) is not None:
+    if (deployment := _deployment(config, data_dir, site)) is not None:
         try:
             raise typer.Exit(deployment_cli.down(deployment, site))
         except SettingsError as error:
@@ -185,7 +186,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until Ctrl-C.")] = False,
 ) -> None:
     """Show the region's processes, of a deployment who is active as well. Exit code 0: ready, 1: not ready, 3: down."""
-    if (deployment := _deployment(data_dir, "")) is not None:
+    if (deployment := _deployment(config, data_dir, "")) is not None:
         try:
             raise typer.Exit(deployment_cli.status(deployment, json=json, watch=watch))
         except SettingsError as error:

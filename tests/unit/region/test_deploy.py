@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from services.common.deployment import PORT_OFFSETS, Deployment
 from services.common.settings import SettingsError
 from services.region import deploy
 from services.region.deploy import Network, plan_deployment, refusal, region_settings
+from tests.support.deployment import free_base_port
 
 
 def planned(directory: Path, *regions: str, witness: str = "north", network: Network = "loopback") -> Deployment:
@@ -85,12 +88,12 @@ def test_ports_beyond_the_last_one_are_refused(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_named_with_its_purpose(tmp_path: Path) -> None:
     """Whoever listens there already is found before anything starts."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    base = free_base_port(3)
+    port = base + PORT_OFFSETS["kafka"]
+    with socket.create_server(("127.0.0.1", port)):
         found = plan_deployment(
-            ["east", "west"], "north", base_port=port - PORT_OFFSETS["kafka"], directory=tmp_path, network="loopback",
-            deployment_id="d",
-        )  # fmt: skip
+            ["east", "west"], "north", base_port=base, directory=tmp_path, network="loopback", deployment_id="d"
+        )
         assert (deploy.taken_port(found) or "").startswith(f"port {port}, meant for kafka of east, is taken")
 
 
@@ -110,3 +113,24 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
     deploy.make_key(path)
     assert path.read_text() == key
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_commands_tell_a_deployment_from_a_region_that_is_alone(tmp_path: Path) -> None:
+    """A deployment is found where it is by default, by --data-dir, and not where a region alone was named."""
+    found = planned(tmp_path / "var" / "meridian", "east", "west")
+    found.save()
+
+    def said(*words: str, **environment: str) -> tuple[int, str]:
+        program = Path(sys.executable).with_name("meridian")
+        done = subprocess.run(
+            [program, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert said("down") == (0, "".join(f"{name:<10} is not running\n" for name in ("east", "west", "north")))
+    assert said("down", "--site", "west", "--data-dir", found.directory) == (0, "west       is not running\n")
+    assert said("down", MERIDIAN_REGION_DATA_DIR="elsewhere") == (0, "region east is not running\n")
+    code, words = said("down", "--site", "south")
+    assert code == 64 and "There are: east, west, north" in words
+    code, words = said("up", "--site", "east", "--data-dir", str(tmp_path))
+    assert code == 64 and "there is no deployment at" in words
