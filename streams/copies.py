@@ -8,7 +8,6 @@ A gap that an operator accepted stands in the copy as a HOLE record: every reade
 """
 
 import struct
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from streams.headers import Headers, header
@@ -22,8 +21,7 @@ _ORIGIN: Final = struct.Struct("<qi")
 _HOLE: Final = struct.Struct("<q")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a record stands in the log in which it was first written."""
 
     offset: int

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.replicator.positions import Bounds, CopyState, Place, shows
 from streams.copies import HEADER_ORIGIN, hole_end, origin_of
@@ -48,8 +48,7 @@ class Ended:
     """The epoch that raised a doubt; -1 when it was something else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """A record on its way into the copy."""
 
     start: int

@@ -6,6 +6,7 @@ record there must still be the one that the checkpoint knows. Deliveries feed th
 """
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from services.replicator.blocks import BlockSums
 from streams.position import Verdict
@@ -14,8 +15,7 @@ Place = tuple[str, int]
 """(log, partition)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(NamedTuple):
     """The last record of the contiguous prefix: what a source must show before anything after it is taken."""
 
     start: int

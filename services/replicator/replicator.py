@@ -80,6 +80,7 @@ class Replicator:
         self._rate = Rate()
         self._controls: dict[Place, PartitionControl] = {}
         self._holes = asyncio.Lock()
+        self._walk_trouble = ""
 
     @property
     def peers(self) -> Mapping[str, Peer]:
@@ -260,7 +261,9 @@ class Replicator:
         try:
             walks = await asyncio.to_thread(walk, self.own, known, self._settings.answer_seconds)
         except KafkaSilent as silent:
-            log.warning("the own copies cannot be walked", reason=str(silent))
+            if str(silent) != self._walk_trouble:
+                log.warning("the own copies cannot be walked yet", reason=str(silent))
+            self._walk_trouble = str(silent)
             await self._clock.sleep(_TICK_SECONDS)
             return
         if len(walks) < len(controls):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -63,7 +63,7 @@ class Target:
         record: Sent,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes]],
+        headers: list[tuple[str, str | bytes | None]],
         report: Callable[[KafkaError | None, Message], None],
     ) -> None:
         """Hand a record to the producer; waits while its queue is full. A refused record ends the flow."""
@@ -71,7 +71,7 @@ class Target:
         while True:
             try:
                 self._producer.produce(
-                    flow.place[0], value, key, partition=flow.place[1], headers=list(headers), on_delivery=report
+                    flow.place[0], value, key, partition=flow.place[1], headers=headers, on_delivery=report
                 )
             except BufferError:
                 if not self._ending.wait(_FULL_SECONDS):

@@ -203,7 +203,7 @@ def test_a_lost_copy_is_filled_again(pair: Pair, *, is_running: bool) -> None:
         replicator.wait_held(pair.log, 300)
         if not is_running:
             kept = pair.directory / "west" / "replicator" / f"{pair.log}.json"
-            wait_until(lambda: kept.exists() and b'"start":299' in kept.read_bytes(), 30, "a checkpoint")
+            wait_until(lambda: kept.exists() and b'"last":[299,' in kept.read_bytes(), 30, "a checkpoint")
             replicator.kill()
         remake(pair.west, pair.log)
         if not is_running:
