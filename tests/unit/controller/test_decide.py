@@ -227,6 +227,8 @@ def test_a_switchover_step_by_step() -> None:
     assert kinds(draining) == [], "it is not known yet what was acknowledged"
     rows = [("east-1.events", 0, 50)]
     known = replace(WELL, acknowledged=rows, acknowledged_at=99.6)
+    before = replace(known, acknowledged_at=98.9)
+    assert kinds(replace(draining, data=before)) == [], "more may have been acknowledged since"
     (drained,) = decide(replace(draining, data=known), LIMITS, NOW).transitions
     assert isinstance(drained, StepOperation) and drained.after.state == "drained"
     assert drained.after.frontier == rows
