@@ -219,17 +219,7 @@ def assemble(
         asks_frame_max=settings.asks_frame_max,
         own_log=events_log(identity.incarnation),
     )
-    intake = Intake(
-        fold=restored.fold,
-        watch=watch,
-        seen=seen,
-        bury=partial(bury, delivery, identity.incarnation),
-        observer=live,
-        sleep=clock.sleep,
-        monotonic=clock.monotonic,
-        is_copy=logs.is_copy,
-        read_to=restored.read_to,
-    )
+    intake = _intake(identity, restored, watch, seen, delivery, live, clock)
     app = make_app(_faust(region, group, settings), seen, clock.monotonic)
     add_events_agent(app, list(logs.incarnations), intake, lambda error: _settle(failure, error))
     return Assembly(
@@ -251,6 +241,28 @@ def assemble(
         intake=intake,
         logs=known_logs,
         held=HeldDigests(intake, state, clock, lambda error: _settle(failure, error)),
+    )
+
+
+def _intake(
+    identity: Identity,
+    restored: Restored,
+    watch: Watch,
+    seen: EpochsSeen,
+    delivery: Delivery,
+    live: Live,
+    clock: Clock,
+) -> Intake:
+    return Intake(
+        fold=restored.fold,
+        watch=watch,
+        seen=seen,
+        bury=partial(bury, delivery, identity.incarnation),
+        observer=live,
+        sleep=clock.sleep,
+        monotonic=clock.monotonic,
+        is_copy=restored.logs.is_copy,
+        read_to=restored.read_to,
     )
 
 

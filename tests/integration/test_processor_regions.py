@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.runtime.kafka import KafkaBroker
 from streams.asks import Ask, Ranking, decode_ranking
 from streams.epochs import EpochMarker, decode_marker
 from streams.frame import header
-from streams.logs import consumer_settings, events_log, partition_of, rankings_log
+from streams.logs import TOPIC_SETTINGS, consumer_settings, events_log, partition_of, rankings_log
 from tests.support.fake_controller import FakeController
 from tests.support.frames import PARTITIONS, START_MS, FrameWriter, event_rows, item_rows, make_topics
 from tests.support.poll import wait_until, wait_until_async
@@ -24,6 +26,17 @@ from tests.support.processor_process import ProcessorProcess
 from tests.support.two_regions import Copier, RegionOfTwo
 
 pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def started(region: RegionOfTwo) -> Iterator[ProcessorProcess]:
+    """Its processor, ready; machines that test are busy."""
+    process = region.processor.start(wait=False)
+    try:
+        process.wait_ready(120)
+        yield process
+    finally:
+        process.kill()
 
 
 def next_offsets(process: ProcessorProcess, log: str) -> list[int]:
@@ -37,7 +50,7 @@ def test_copies_are_folded_by_the_offset_of_their_origin(kafka: KafkaBroker, tmp
     region = RegionOfTwo(kafka.bootstrap, tmp_path, ("alfa", "bravo"))
     own, copier = FrameWriter(kafka.bootstrap, events_log(region.own)), Copier(kafka.bootstrap, region.copied)
     frames = [event_rows(10, seed=n) for n in range(12)]
-    with region.processor as process:
+    with started(region) as process:
         own.spread(event_rows(100, seed=99))
         own.flush()
         for origin in (0, 1, 1, 0, 1, 2, 5, 6):
@@ -169,7 +182,7 @@ def test_a_life_that_begins_while_it_runs_is_read_without_a_restart(kafka: Kafka
     """Its topics are made by others; the own log goes on, and nothing is taken twice."""
     region = RegionOfTwo(kafka.bootstrap, tmp_path, ("echo", "foxtrot"))
     own = FrameWriter(kafka.bootstrap, events_log(region.own))
-    with region.processor as process:
+    with started(region) as process:
         pid = process.pid
         own.spread(event_rows(100, seed=1))
         own.flush()
@@ -186,3 +199,39 @@ def test_a_life_that_begins_while_it_runs_is_read_without_a_restart(kafka: Kafka
         newest.frame(event_rows(5, seed=4), 0, 2)
         newest.flush()
         process.wait_events(215)
+
+
+def test_a_copy_that_was_lost_is_waited_for_while_all_else_goes_on(kafka: KafkaBroker, tmp_path: Path) -> None:
+    """Its topic is made anew and filled again from the start; nothing is counted twice, nothing stops."""
+    region = RegionOfTwo(kafka.bootstrap, tmp_path, ("kilo", "lima"))
+    own, copier = FrameWriter(kafka.bootstrap, events_log(region.own)), Copier(kafka.bootstrap, region.copied)
+    frames = [event_rows(10, seed=n) for n in range(8)]
+    with started(region) as process:
+        pid = process.pid
+        own.spread(event_rows(100, seed=99))
+        own.flush()
+        for origin in range(6):
+            copier.frame(frames[origin], 1, origin)
+        copier.flush()
+        before = process.wait_events(160)
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        for gone in admin.delete_topics([copier.log]).values():
+            gone.result(20)
+        wait_until(lambda: copier.log not in admin.list_topics(timeout=10).topics, 20, "the topic to go")
+        new = NewTopic(copier.log, num_partitions=PARTITIONS, replication_factor=1, config=TOPIC_SETTINGS)
+        for made in admin.create_topics([new]).values():
+            made.result(20)
+        again = Copier(kafka.bootstrap, region.copied)
+        again.frame(frames[0], 1, 0)
+        again.flush()
+        wait_until(lambda: "is being copied again" in verbose(process), 60, "the notice")
+        own.spread(event_rows(50, seed=98))
+        own.flush()
+        process.wait_events(210, 90)
+        for origin in range(1, 8):
+            again.frame(frames[origin], 1, origin)
+        again.flush()
+        live = process.wait_events(230, 90)
+        assert (live["events"], live["duplicates"], process.pid) == (230, before["duplicates"], pid)
+        wait_until(lambda: "[~] copies" not in verbose(process), 60, "the notice to go")
+        assert process.get("/readyz")[0] == 200

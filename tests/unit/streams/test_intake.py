@@ -211,10 +211,10 @@ async def test_a_copy_that_lacks_a_record_stops_nobody() -> None:
 
 
 async def test_a_hole_is_stepped_over_and_counts_nothing() -> None:
-    """The point jumps behind it; a record from inside the hole is known."""
+    """The point jumps behind it, also from its middle; a record from inside the hole is known."""
     world = World()
     await world.intake.take(copied(0, 0))
-    await world.intake.take(copied(1, 1, hole_to=40))
+    await world.intake.take(copied(1, 0, hole_to=40))
     await world.intake.take(copied(2, 39))
     await world.intake.take(copied(3, 40))
     assert world.seen == [("taken", 0), ("taken", 1), ("duplicate", 2), ("taken", 3)]
