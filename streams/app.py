@@ -12,7 +12,7 @@ Three things differ from a stock worker, each for a measured reason:
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import faust
 import msgspec
@@ -23,6 +23,9 @@ from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 
 from streams.truncation import EpochsSeen, LogUnreachableError, Place
+
+METADATA_MS: Final = 5_000
+"""How old a client's knowledge of topics may be."""
 
 
 class FaustSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +107,8 @@ def make_app(settings: FaustSettings, epochs_seen: EpochsSeen, monotonic_seconds
         key_serializer="raw",
         value_serializer="raw",
         consumer_auto_offset_reset="earliest",
+        # A copy whose topic is made anew is read again once the client hears of it; a stock one asks every 5 minutes.
+        consumer_metadata_max_age_ms=METADATA_MS,
         broker_commit_interval=settings.commit_interval_seconds,
         broker_session_timeout=settings.session_seconds,
         broker_heartbeat_interval=min(1.0, settings.session_seconds / 3),
