@@ -228,11 +228,19 @@ class Flow:
         elif self._gap_at is not None:
             self.end(Why.NOT_THERE, f"the copy of {self.source} does not hold {self._at(self._gap_at)}", self._gap_at)
 
-    def sent(self, record: Sent, value_bytes: int) -> None:
-        """A record is being handed to the producer."""
+    def sent(self, record: Sent, value_bytes: int) -> bool:
+        """A record is about to be handed to the producer; False when it may not be, because the flow has ended.
+
+        Announced first and judged after: whoever ends a flow sees either that something is on its way, or that nothing
+        will be. Otherwise a record of a flow that was taken for finished could follow those of the next one.
+        """
         self.pending.append(record)
+        if self.ended is not None:
+            self.pending.pop()
+            return False
         self.records += 1
         self.bytes += value_bytes
+        return True
 
     def unsent(self) -> None:
         """The producer did not take the record that was last announced."""

@@ -67,7 +67,8 @@ class Target:
         report: Callable[[KafkaError | None, Message], None],
     ) -> None:
         """Hand a record to the producer; waits while its queue is full. A refused record ends the flow."""
-        flow.sent(record, len(value or b""))
+        if not flow.sent(record, len(value or b"")):
+            return
         while True:
             try:
                 self._producer.produce(

@@ -181,3 +181,13 @@ def test_a_record_that_was_not_acknowledged_ends_it() -> None:
     assert not flow.delivered(None, 1)
     assert why(flow) is Why.UNDELIVERED
     assert flow.state.next_offset == 1
+
+
+def test_a_flow_that_ended_lets_nothing_out() -> None:
+    """Also what it had decided to send before somebody ended it."""
+    flow = original(held(0))
+    sent = flow.take(0, 1, [], 0)
+    assert sent is not None
+    flow.end(Why.MOVED)
+    assert not flow.sent(sent, 1)
+    assert not flow.pending
