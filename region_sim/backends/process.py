@@ -23,6 +23,7 @@ from services.region.run_file import ProcessIdentity
 
 MERIDIAN = (sys.executable, "-m", "services.cli")
 DOWN_SECONDS_MAX = 120.0
+READY_SECONDS_MAX = 60.0
 
 
 def start_deployment(directory: Path, topology: Topology) -> Deployment:
@@ -100,12 +101,21 @@ class ProcessBackend:
         shutil.rmtree(directory)
 
     def start(self, site: str, seconds_max: float) -> None:
-        """Start a site again. It becomes ready when it can: that is not waited for here. Raises DrillBroken."""
-        arguments = ["up", "--site", site, "--data-dir", self.deployment.directory, "--detach", "--timeout", "1"]
+        """Start a site again; it is no failure when it is not ready after a while. Raises DrillBroken."""
+        arguments = [
+            "up",
+            "--site",
+            site,
+            "--data-dir",
+            self.deployment.directory,
+            "--detach",
+            "--timeout",
+            str(READY_SECONDS_MAX),
+        ]
         try:
             _meridian(arguments, seconds_max)
         except DrillBroken:
-            # Not ready yet is no failure: its supervisor goes on.
+            # Its supervisor goes on.
             record = run_file.read(self.deployment.site_dir(site))
             if record is None or not run_file.is_alive(record.supervisor):
                 raise
