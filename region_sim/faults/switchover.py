@@ -22,7 +22,7 @@ class SwitchoverPlay:
 
     async def inject(self) -> str:
         """See FaultPlay."""
-        arguments = ["switchover", "--to", self._to, "--reason", "drill"]
+        arguments = ["switchover", self._to, "--reason", "drill"]
         self._answer = await asyncio.to_thread(self._scene.backend.operator, arguments, SECONDS_MAX)
         return f"switchover from {self._scene.target} to {self._to}: {self._answer}"
 
