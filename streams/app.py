@@ -70,6 +70,14 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         _tap(consumer._client, app.epochs_seen, app.monotonic_seconds)  # noqa: SLF001 - there is no hook for it
         return consumer
 
+    def highwater(self, tp: Any) -> int:
+        """As in Faust; a record that came just before its partition is assigned anew is no reason to end."""
+        try:
+            end: int | None = super().highwater(tp)
+        except AssertionError:  # of aiokafka, while the subscription changes; only Faust's monitor asks
+            end = None
+        return int(self.app.monitor.tp_end_offsets.get(tp, 0)) if end is None else end
+
 
 class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
