@@ -73,6 +73,16 @@ class _Claim:
     deadline: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Leftover:
+    """A lease that nobody uses any more."""
+
+    not_before: float
+    """Until then somebody may still act on a promise that was made under it; whoever comes next must wait."""
+    until: float
+    """It has ended by itself."""
+
+
 class Election:
     """One process's side of the election. Not safe for concurrent campaigns; renewing beside anything is fine."""
 
@@ -84,7 +94,7 @@ class Election:
         self.seen = seen
         self._held: Held | None = None
         self._claim: _Claim | None = None
-        self._leftovers: dict[int, float] = {}
+        self._leftovers: dict[int, _Leftover] = {}
         self._reading = self._read_clocks()
         self.lost_because = "it did not campaign yet"
         """Why there is no term now."""
@@ -100,6 +110,8 @@ class Election:
 
         Raises LostRace, and StoreUnavailable when the outcome is unknown: campaign again, what was won is then found.
         """
+        if any(self._clock.boottime() < each.not_before for each in self._leftovers.values()):
+            raise LostRace(f"promises of an earlier term have not ended yet ({self.lost_because})")
         claim = await self._make_claim()
         generation = await self._generation_at_least(self.seen.epoch[0])
         record = LeaderRecord(
@@ -135,7 +147,7 @@ class Election:
             if sent_at >= held.deadline:
                 await self._confirm(held)
         except LeaseLost:
-            self._drop(held, "the store says that the lease is gone")
+            self._drop(held, "the store says that the lease is gone", acts_until=NEVER)
             return
         except CoordinationError as problem:
             log.warning("the lease was not renewed", reason=str(problem))
@@ -147,17 +159,17 @@ class Election:
         self._held = replace(current, deadline=max(current.deadline, deadline))
 
     async def resign(self, because: str) -> None:
-        """Stop holding, then let the key go. The store may be away: the lease then ends by itself."""
+        """Stop holding, then let the key go; nobody may act any more. The store may be away: the lease then ends."""
         held = self._held
         if held is None:
             return
-        self._drop(held, because)
+        self._drop(held, because, acts_until=NEVER)
         await self.end_leftovers()
 
     def forget(self, because: str) -> None:
-        """Stop holding now; the lease is let go by `end_leftovers`, or ends by itself."""
+        """Stop holding now; the lease is let go by `end_leftovers`, once nobody may act, or ends by itself."""
         if self._held is not None:
-            self._drop(self._held, because)
+            self._drop(self._held, because, acts_until=NEVER)
 
     def heed(self, leader: Versioned | None, generation: int, revision: int) -> None:
         """Take note of what the store showed at `revision`; ends a term that the store contradicts."""
@@ -167,9 +179,9 @@ class Election:
         if held is None:
             return
         if generation > held.epoch[0]:
-            self._drop(held, f"the generation was raised to {generation}")
+            self._drop(held, f"the generation was raised to {generation}", acts_until=held.deadline)
         elif revision >= held.epoch[1] and (leader is None or leader.create_revision != held.epoch[1]):
-            self._drop(held, "the leader key is no longer ours")
+            self._drop(held, "the leader key is no longer ours", acts_until=NEVER)
         else:
             self.heed_epoch(self.seen.epoch)
 
@@ -178,7 +190,7 @@ class Election:
         self.seen.observe(epoch)
         held = self._held
         if held is not None and self.seen.epoch > held.epoch:
-            self._drop(held, f"a larger epoch was seen: {self.seen.epoch}")
+            self._drop(held, f"a larger epoch was seen: {self.seen.epoch}", acts_until=held.deadline)
 
     async def _make_claim(self) -> _Claim:
         """Return a lease with at least half of its time left; one of unknown outcome is used again."""
@@ -254,25 +266,30 @@ class Election:
             self._claim = None
         await self.end_leftovers()
 
-    def _leave(self, lease_id: int) -> None:
+    def _leave(self, lease_id: int, not_before: float = NEVER) -> None:
         """Have a lease revoked soon; after twice its time it has ended by itself."""
-        self._leftovers[lease_id] = self._clock.boottime() + 2 * self._ttl_seconds
+        until = self._clock.boottime() + 2 * self._ttl_seconds
+        self._leftovers.setdefault(lease_id, _Leftover(not_before, until))
 
     async def end_leftovers(self) -> None:
-        """Revoke leases that nobody uses."""
-        for lease_id, until in list(self._leftovers.items()):
+        """Revoke leases that nobody uses, and under which nobody may act any more."""
+        for lease_id, left in list(self._leftovers.items()):
+            if self._clock.boottime() < left.not_before:
+                continue
             try:
                 await self._store.revoke(lease_id)
             except CoordinationError as problem:
                 log.info("a lease could not be revoked", reason=str(problem))
-                if self._clock.boottime() < until:
+                if self._clock.boottime() < left.until:
                     continue
             self._leftovers.pop(lease_id, None)
 
-    def _drop(self, held: Held, because: str) -> None:
+    def _drop(self, held: Held, because: str, *, acts_until: float) -> None:
+        """End the term. `acts_until`: until when the region's processes may act on what they were promised."""
         log.warning("the term ended", epoch=held.epoch, reason=because)
         self._held = None
-        self._leave(held.lease_id)
+        # Let go at once, the key would be taken within milliseconds, beside those who still act.
+        self._leave(held.lease_id, acts_until)
         self.lost_because = because
 
     def _check_clocks(self) -> None:
@@ -282,7 +299,7 @@ class Election:
             return
         log.warning("the clocks parted", reason=jump)
         if self._held is not None:
-            self._drop(self._held, jump)
+            self._drop(self._held, jump, acts_until=self._held.deadline)
         if self._claim is not None:
             self._claim = replace(self._claim, deadline=NEVER)
 

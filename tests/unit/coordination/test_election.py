@@ -133,6 +133,30 @@ async def test_clocks_that_part_end_the_term() -> None:
     assert mine.held is None and "wall time" in mine.lost_because
 
 
+@pytest.mark.parametrize("why", ["clocks parted", "larger epoch seen", "generation raised"])
+async def test_a_term_that_is_dropped_keeps_its_key_until_its_promises_have_ended(why: str) -> None:
+    """The region's processes may act until the deadline they were told: until then nobody else may begin."""
+    clock = TurnedClock()
+    store = MemoryStore(clock)
+    mine = election(store, clock)
+    held = await mine.campaign(who())
+    if why == "clocks parted":
+        clock.step_wall(30.0)
+    elif why == "larger epoch seen":
+        mine.heed_epoch((0, held.epoch[1] + 1))
+    else:
+        mine.heed(await store.get(LEADER), 1, held.epoch[1] + 1)
+    assert mine.held is None
+    clock.turn(1.0)
+    await mine.renew()
+    with pytest.raises(LostRace):
+        await mine.campaign(who())
+    assert await store.get(LEADER) is not None, "somebody else could act beside those who were promised that they may"
+    clock.turn(held.deadline - clock.boottime())
+    await mine.renew()
+    assert await store.get(LEADER) is None
+
+
 async def test_resigning_frees_the_key_at_once() -> None:
     """And nobody believes to hold it while the answer travels."""
     clock = TurnedClock()
