@@ -95,8 +95,8 @@ def _said(found: Range) -> str:
 
 
 def _last_contact_before(recorded: Recorded, receipt: Receipt) -> float | None:
-    if recorded.fault_began is None or receipt.last_contact_ms == 0:
-        return None
+    if recorded.fault_began is None or receipt.last_contact_ms == 0 or recorded.plan.kind == "switchover":
+        return None  # in a switchover, contact is never lost
     return round((recorded.fault_began.unix_ms - receipt.last_contact_ms) / 1000, 3)
 
 
