@@ -1,13 +1,14 @@
 """Proving that a rebuilt state equals another region's: both digests, at exactly the same frontier.
 
-A region that lost its data and was rebuilt must not be promoted on the hope that the copy worked. Both processors are
-asked to stop at one frontier, the larger of where they are in every partition, for a moment; under load one of them
-is often past it already, and the next try takes a new one.
+A region that lost its data and was rebuilt must not be promoted on the hope that the copy worked. Both processors stand
+still for a moment, then go on to the larger of where they are in every partition; rankings wait meanwhile, and a
+proof that does not come about in that time is tried again later.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +20,21 @@ from services.common.logging import get_logger
 from services.controller.observe import ASK_FAILED, named
 from services.processor import client as processor_client
 
-RETRY_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 1.0
+RECORDS_BEHIND_MAX: Final = 200
+"""While the own state lacks more than this, nobody is asked to stand still."""
 MISMATCH_RETRY_SECONDS: Final = 10.0
 
 log = get_logger(__name__)
+
+
+Row = tuple[str, int, int]
+
+
+def records_behind(own: Iterable[Row], peer: Iterable[Row]) -> int:
+    """How many records of all logs the frontier `own` lacks that `peer` covers."""
+    held = {(log, partition): end for log, partition, end in own}
+    return sum(max(0, end - held.get((log, partition), 0)) for log, partition, end in peer)
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,16 +94,12 @@ class Prover:
         self, own_url: str, peer_url: str
     ) -> tuple[processor_client.HeldDigest, processor_client.HeldDigest]:
         """Both digests at one frontier. Raises what asking raises, FrontierPassed included."""
-        states = await asyncio.gather(
+        own, peer = await asyncio.gather(
             processor_client.state(self._session, own_url), processor_client.state(self._session, peer_url)
         )
-        ends: dict[tuple[str, int], int] = {}
-        for state in states:
-            for name, partition, end in state.frontier:
-                ends[name, partition] = max(end, ends.get((name, partition), 0))
-        frontier = [(name, partition, end) for (name, partition), end in sorted(ends.items())]
-        own, other = await asyncio.gather(
-            processor_client.digest_at(self._session, own_url, frontier, self._wait_ms),
-            processor_client.digest_at(self._session, peer_url, frontier, self._wait_ms),
-        )
-        return own, other
+        if records_behind(own.frontier, peer.frontier) > RECORDS_BEHIND_MAX:
+            # Standing still delays the active region's answers: not before it can succeed.
+            raise processor_client.FrontierPassed(own.frontier)
+        urls = {"own": own_url, "peer": peer_url}
+        found = await processor_client.digests_at_one_frontier(self._session, urls, self._wait_ms)
+        return found["own"], found["peer"]

@@ -86,6 +86,7 @@ class SmallRegion:
         app.router.add_get("/v1/gate", self._gate)
         app.router.add_get("/v1/state", self._state)
         app.router.add_get("/v1/digest", self._digest)
+        app.router.add_post("/v1/hold", self._state)
         app.router.add_get("/v1/replication", self._replication)
         app.router.add_post("/v1/replication/held", self._held)
         runner = web.AppRunner(app, access_log=None)
