@@ -153,8 +153,11 @@ class EtcdGatewayStore:
         # one. So it starts at the last one that is known, and what that one did is left out.
         create = {**_range_of(prefix), "start_revision": str(max(1, after_revision)), "progress_notify": True}
         endpoint = self.transport.preferred
+        body = {"create_request": create}
         try:
-            async with self.transport.stream(endpoint, "/v3/watch", {"create_request": create}) as lines:
+            async with self.transport.stream(
+                endpoint, "/v3/watch", body, begins_seconds=self._watch_silence_seconds
+            ) as lines:
                 reading = self._messages(lines, endpoint)
                 async with aclosing(reading):
                     async for message in reading:

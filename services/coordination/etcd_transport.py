@@ -15,7 +15,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import aiohttp
 import msgspec
@@ -172,24 +172,37 @@ class GatewayTransport:
             return await self._post(endpoint, path, body, shape, limit)
 
     @asynccontextmanager
-    async def stream(self, endpoint: str, path: str, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.StreamReader]:
-        """Open a stream of lines on one member. Raises StoreUnavailable, and what the refusal means."""
+    async def stream(
+        self, endpoint: str, path: str, body: Mapping[str, Any], *, begins_seconds: float
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """Open a stream of lines on one member, which must begin it within `begins_seconds`.
+
+        Raises StoreUnavailable, and what the refusal means.
+        """
         try:
-            async with self._open().post(
-                f"{endpoint}{path}",
-                data=msgspec.json.encode(body),
-                headers=self._headers(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.request_timeout_seconds),
-            ) as response:
+            # A member that hangs still accepts connections, and one that was cut off breaks none.
+            async with asyncio.timeout(begins_seconds):
+                response = await self._open().post(
+                    f"{endpoint}{path}",
+                    data=msgspec.json.encode(body),
+                    headers=self._headers(),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.request_timeout_seconds),
+                )
+            async with response:
                 if response.status != 200:
-                    refusal = decode_refusal(await response.read(), response.status)
-                    if self._username and Refused(refusal).wants_authentication:
-                        await self._authenticate(endpoint)
-                        raise StoreUnavailable(f"{endpoint}: authenticated anew, watch again")
-                    raise final_error(refusal) or StoreUnavailable(f"{endpoint}: {refusal.message}")
+                    await self._refuse_stream(endpoint, response, begins_seconds)
                 yield response.content
         except (*_FAILED, Refused) as error:
             raise StoreUnavailable(f"{endpoint}: {_named(error)}") from error
+
+    async def _refuse_stream(self, endpoint: str, response: aiohttp.ClientResponse, limit: float) -> NoReturn:
+        """Raise what the refusal of a stream means; when it wants authentication, that is done."""
+        async with asyncio.timeout(limit):
+            refusal = decode_refusal(await response.read(), response.status)
+        if self._username and Refused(refusal).wants_authentication:
+            await self._authenticate(endpoint)
+            raise StoreUnavailable(f"{endpoint}: authenticated anew, watch again")
+        raise final_error(refusal) or StoreUnavailable(f"{endpoint}: {refusal.message}")
 
     def is_current(self, header: Header) -> bool:
         """Say whether an answer is of the latest term that was seen."""

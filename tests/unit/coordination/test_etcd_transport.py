@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,12 +32,16 @@ class FakeMember:
         self.says: dict[str, Any] = {}
         self.refuses: dict[str, Any] | None = None
         self.hangs_up = False
+        self.answers = asyncio.Event()
+        """Not set: it hangs, and still accepts connections."""
+        self.answers.set()
         self.asked: list[tuple[str, str]] = []
         self.server = TestServer(web.Application())
         self.server.app.router.add_post("/{path:.*}", self.answer)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.path, request.headers.get("Authorization", "")))
+        await self.answers.wait()
         if self.hangs_up:
             assert request.transport is not None
             request.transport.close()
@@ -171,6 +176,19 @@ async def test_a_token_is_fetched_when_one_is_asked_for(members: list[FakeMember
     with pytest.raises(StoreUnavailable, match="MERIDIAN_COORDINATION_USERNAME"):
         await store.revision()
     assert first.asked[1:] == [("/v3/auth/authenticate", ""), (RANGE, "t.1")]
+    await store.close()
+
+
+async def test_a_watch_that_a_hanging_member_never_begins_is_given_up(members: list[FakeMember]) -> None:
+    """Or a member that was stopped at the wrong moment would blind its asker until it goes on."""
+    urls = [str(member.server.make_url("")) for member in members]
+    store = EtcdGatewayStore(urls, request_timeout_seconds=5, watch_silence_seconds=0.1)
+    members[0].answers.clear()
+    with pytest.raises(StoreUnavailable, match="no answer in time"):
+        async with asyncio.timeout(20):
+            await anext(aiter(store.watch("/a", 7)))
+    assert store.transport.preferred == urls[1].rstrip("/")
+    members[0].answers.set()
     await store.close()
 
 
