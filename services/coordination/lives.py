@@ -46,9 +46,12 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
         return self.sealed_ms > 0
 
 
-async def open_life(store: KeyValueStore, region: str, cluster_id: str, now_ms: int) -> Life:
-    """Return the life of `region` on the Kafka with this cluster id, opening the next and sealing those before it."""
-    incarnation = await allocate_incarnation(store, region, cluster_id)
+async def open_life(store: KeyValueStore, region: str, cluster_id: str, now_ms: int, number_min: int = 1) -> Life:
+    """Return the life of `region` on the Kafka with this cluster id, opening the next and sealing those before it.
+
+    `number_min`: the least number that it may have, by what the region remembers itself.
+    """
+    incarnation = await allocate_incarnation(store, region, cluster_id, number_min)
     number = int(incarnation.rpartition("-")[2])
     for earlier in range(1, number):
         name = incarnation_name(region, earlier)

@@ -47,13 +47,16 @@ class AliasRecord(msgspec.Struct, frozen=True):
     history: list[AliasChange]
 
 
-async def allocate_incarnation(store: KeyValueStore, region: str, cluster_id: str) -> str:
-    """Return the incarnation of `region` for the broker with this cluster id, opening the next one for a new id."""
+async def allocate_incarnation(store: KeyValueStore, region: str, cluster_id: str, number_min: int = 1) -> str:
+    """Return the incarnation of `region` for the broker with this cluster id, opening the next one for a new id.
+
+    `number_min`: what the region itself remembers; a store that was restored from a backup may know less.
+    """
 
     def decide(before: IncarnationRecord | None) -> IncarnationRecord:
-        if before is not None and before.cluster_id == cluster_id:
+        if before is not None and before.cluster_id == cluster_id and before.number >= number_min:
             return before
-        return IncarnationRecord(before.number + 1 if before else 1, cluster_id)
+        return IncarnationRecord(max(before.number + 1 if before else 1, number_min), cluster_id)
 
     record = await _update(store, f"/meridian/regions/{region}/incarnation", IncarnationRecord, decide)
     return incarnation_name(region, record.number)

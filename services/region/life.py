@@ -8,7 +8,9 @@ a life is sealed, with its cuts, for the receipt; its genuine part is left to th
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -31,9 +33,17 @@ CUT_CONFIRMED_SECONDS = 3.0
 CUT_POLL_SECONDS = 0.1
 DRAIN_SECONDS = 20.0
 DRAIN_POLL_SECONDS = 0.25
+LIFE_FILE: Final = "life.json"
 USERS_OF_LOGS = ("gateway", "processor", "replicator", "controller")
 
 log = get_logger(__name__)
+
+
+class OwnLife(msgspec.Struct, frozen=True):
+    """Which life the region's directory is in, kept in it: what a store from an old backup does not know."""
+
+    number: int
+    cluster_id: str
 
 
 class LifeOver(RegionError):
@@ -53,7 +63,8 @@ async def continue_life(region: RegionSettings, store: KeyValueStore, cluster_id
 
     Raises LifeOver, LifeDrained, PeersMissing, BrokerSilent, CoordinationError.
     """
-    life = await open_life(store, region.name, cluster_id, clock.unix_ms())
+    life = await open_life(store, region.name, cluster_id, clock.unix_ms(), number_min(region, cluster_id))
+    remember(region, OwnLife(life.number, cluster_id))
     cuts = await find_cuts(region, store, life, clock)
     if cuts:
         sentence = f"its log was cut: {describe(cuts)}"
@@ -66,6 +77,29 @@ async def continue_life(region: RegionSettings, store: KeyValueStore, cluster_id
     if life.sealed:
         await end_life(region, life, clock)
     return life
+
+
+def number_min(region: RegionSettings, cluster_id: str) -> int:
+    """Return the least number that the region's life may have: an earlier one would write a log that there was."""
+    try:
+        own = msgspec.json.decode((region.data_dir / LIFE_FILE).read_bytes(), type=OwnLife)
+    except FileNotFoundError:
+        return 1
+    except (OSError, msgspec.DecodeError) as problem:
+        log.warning("which life this was cannot be read; the coordination store says it", reason=str(problem))
+        return 1
+    return own.number if own.cluster_id == cluster_id else own.number + 1
+
+
+def remember(region: RegionSettings, own: OwnLife) -> None:
+    """Keep which life this is, before anything is written under its name. Raises OSError."""
+    path = region.data_dir / LIFE_FILE
+    beside = path.with_suffix(".new")
+    with beside.open("wb") as file:
+        file.write(msgspec.json.encode(own))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 async def topics_wanted(region: RegionSettings, store: KeyValueStore) -> list[str]:
