@@ -48,15 +48,19 @@ class AckedEnds:
         self._ends = dict(recorded)
         self._unknown: dict[int, int] = {}
         """Records since the last acknowledgement of which nobody knows whether they were written."""
+        self._cuts: dict[int, Cut] = {}
+        """By partition, once one is proven: whatever comes after lies behind it, however far it reaches."""
         self.changed = asyncio.Event()
         """Set while there is something that `take_changes` would return."""
 
     def acknowledge(self, partition: int, offset: int) -> Cut | None:
         """Take note of a delivery report; returns the cut that it proves. A cut is not taken note of."""
         end = self._ends.get(partition, 0)
-        if offset < end:
+        if offset < end and partition not in self._cuts:
             # Records of unknown outcome may lie between the cut and this one: what is genuine ends below them.
-            return Cut(self._log, partition, end, max(0, offset - self._unknown.get(partition, 0)))
+            self._cuts[partition] = Cut(self._log, partition, end, max(0, offset - self._unknown.get(partition, 0)))
+        if partition in self._cuts:
+            return self._cuts[partition]
         self._ends[partition] = offset + 1
         self._unknown.pop(partition, None)
         self.changed.set()

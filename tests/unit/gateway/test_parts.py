@@ -36,6 +36,19 @@ def test_ends_grow_and_an_offset_below_one_proves_a_cut() -> None:
     assert ends.take_changes() == {0: 10, 1: 1}
 
 
+def test_nothing_behind_a_cut_is_acknowledged() -> None:
+    """Of several frames in flight the later may reach beyond what was acknowledged: they lie behind the cut, too."""
+    ends = AckedEnds("log", {0: 10, 1: 10})
+    first = ends.acknowledge(0, 9)
+    assert first is not None
+    for offset in (10, 11):
+        again = ends.acknowledge(0, offset)
+        assert again is not None
+        assert (again.found, again.acknowledged_end) == (9, 10)
+    assert ends.acknowledge(1, 10) is None
+    assert ends.take_changes() == {0: 10, 1: 11}
+
+
 def test_a_recorded_end_counts_before_the_first_acknowledgement() -> None:
     """A restarted gateway notices what an earlier one was promised."""
     assert AckedEnds("log", {3: 7}).acknowledge(3, 6) is not None
