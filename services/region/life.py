@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import aiohttp
@@ -26,7 +26,7 @@ from services.region import run_file
 from services.region.broker import log_ends
 from services.region.errors import RegionError
 from services.region.renewal import Cut, Ends, Renewal, ask_for_renewal, cuts_of, describe, not_yet_held
-from services.replicator.client import replication
+from services.replicator.client import PartitionReport, replication
 from streams.logs import events_log, topics_of
 
 CUT_CONFIRMED_SECONDS = 3.0
@@ -118,7 +118,7 @@ async def find_cuts(region: RegionSettings, store: KeyValueStore, life: Life, cl
     known: list[tuple[str, Ends]] = [
         ("the coordination store", {events_log(life.incarnation): await acknowledged_ends(store, _events(life))})
     ]
-    known += [(peer, held) for peer, held in (await ask_peers(region, logs)).items()]
+    known += [(peer, ends) for peer, ends in (await ask_peers(region, logs, seen_end)).items()]
     places = sorted({(name, p) for _, ends in known for name, parts in ends.items() for p in parts})
     if not places:
         return []
@@ -180,21 +180,35 @@ def living_users(region: RegionSettings) -> list[str]:
     ]
 
 
-async def ask_peers(region: RegionSettings, logs: set[str]) -> dict[str, dict[str, dict[int, int]]]:
-    """Return, for each peer whose replicator answers, what it holds of `logs`: by log and partition."""
+def held_end(found: PartitionReport) -> int:
+    """Return below which offset a peer holds everything."""
+    return found.held
+
+
+def seen_end(found: PartitionReport) -> int:
+    """Return how far a peer knows a log to have reached; it need not hold all of that."""
+    return max(found.held, found.origin_end)
+
+
+async def ask_peers(
+    region: RegionSettings, logs: set[str], end_of: Callable[[PartitionReport], int] = held_end
+) -> dict[str, dict[str, dict[int, int]]]:
+    """Return, for each peer whose replicator answers, what it says of `logs`: by log and partition."""
     peers = region.load_deployment().peers_of(region.name)
     async with aiohttp.ClientSession() as session:
-        answers = await asyncio.gather(*(_held_by(session, peer.url("replicator"), logs) for peer in peers))
+        answers = await asyncio.gather(*(_said_by(session, peer.url("replicator"), logs, end_of) for peer in peers))
     return {peer.name: answer for peer, answer in zip(peers, answers, strict=True) if answer is not None}
 
 
-async def _held_by(session: aiohttp.ClientSession, url: str, logs: set[str]) -> dict[str, dict[int, int]] | None:
+async def _said_by(
+    session: aiohttp.ClientSession, url: str, logs: set[str], end_of: Callable[[PartitionReport], int]
+) -> dict[str, dict[int, int]] | None:
     try:
         report = await replication(session, url)
     except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, OSError) as problem:
         log.info("a peer's replicator does not answer", url=url, reason=str(problem) or type(problem).__name__)
         return None
-    return {found.log: {p.partition: p.held for p in found.partitions} for found in report.logs if found.log in logs}
+    return {found.log: {p.partition: end_of(p) for p in found.partitions} for found in report.logs if found.log in logs}
 
 
 def _events(life: Life) -> str:
