@@ -1,8 +1,8 @@
 """What to do now: a pure function of what is known and the time.
 
-It holds, whatever the view: while an operator has paused, nothing moves; nobody campaigns who has a blocker, unless an
-operator accepted the loss; a holder lets go of the lease only when nothing of its region can act any more; every
-transition names its cause. Who wins is not decided here but by the store, which creates the leader key once.
+It holds, whatever the view: while an operator has paused, the lease does not move; nobody campaigns who has a blocker,
+unless an operator accepted the loss; a holder lets go of the lease only when nothing of its region can act any more;
+every transition names its cause. Who wins is not decided here but by the store, which creates the leader key once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def decide(view: View, limits: Limits, now: Now) -> Decision:
     if age > limits.view_age_seconds_max:
         return Decision(f"no action: the coordination store has been silent for {min(age, 86_400):.1f} s")
     if (pause := active_pause(store.pause, now)) is not None:
-        return Decision(f"no action: {paused_sentence(pause, now)}")
+        return _while_paused(view, paused_sentence(pause, now), now)
     if store.pause is not None:
         cause = f"the pause of {store.pause.by} has expired"
         return Decision(cause, (EndPause(cause, store.pause_revision),))
@@ -48,6 +48,14 @@ def decide(view: View, limits: Limits, now: Now) -> Decision:
     if view.term is not None:
         return _as_holder(view, view.term, limits, now)
     return _as_candidate(view, limits, now)
+
+
+def _while_paused(view: View, paused: str, now: Now) -> Decision:
+    """Nothing moves; but a gate that was shut in order to let go stays shut for nobody's sake."""
+    term = view.term
+    if term is not None and term.shut is not None and view.store.operation is None and now.boottime < term.deadline:
+        return Decision(f"reopening the gate: {paused}", (ReopenGate(paused),))
+    return Decision(f"no action: {paused}")
 
 
 def _as_holder(view: View, term: OwnTerm, limits: Limits, now: Now) -> Decision:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.controller.model import Campaign, DataPlane, Operation, Pause
+from services.controller.model import Campaign, DataPlane, Operation, Pause, ReopenGate
 from services.coordination.base import ABSENT, CasConflict
 from services.coordination.keys import OPERATION_OPEN, PAUSE
 from tests.support.election_model import World
@@ -76,7 +76,7 @@ async def cycle(world: World, number: int) -> None:
     assert all(transition.cause for transition in decision.transitions)
     paused = view.store.pause is not None and region.clock.unix_ms() < view.store.pause.until_ms
     if paused:
-        assert not decision.transitions
+        assert all(isinstance(transition, ReopenGate) for transition in decision.transitions)
     if region.data.sick is not None:
         campaigns = [each for each in decision.transitions if isinstance(each, Campaign)]
         mine = view.store.leader is not None and view.store.leader.record.instance == region.instance

@@ -150,6 +150,14 @@ def test_nothing_moves_while_paused() -> None:
     assert kinds(view(store_pause=replace_pause(pause, until_ms=500_000), store_pause_revision=3)) == [EndPause]
 
 
+def test_a_pause_finds_a_gate_shut_and_reopens_it() -> None:
+    """Or a region that was about to resign would hold the lease and show nothing until the pause ends."""
+    pause = Pause(by="anna", reason="a test", created_ms=0, until_ms=2_000_000)
+    shut = term(shut=Shut("sick", since=99.9))
+    assert kinds(view(store_pause=pause, term=shut)) == [ReopenGate]
+    assert kinds(view(store_pause=pause, term=replace(shut, deadline=100.0))) == []
+
+
 def replace_pause(pause: Pause, *, until_ms: int) -> Pause:
     """The same pause with another end."""
     return Pause(by=pause.by, reason=pause.reason, created_ms=0, until_ms=until_ms)
@@ -219,7 +227,7 @@ def test_an_unknown_campaign_is_asked_about() -> None:
 
 def test_a_switchover_step_by_step() -> None:
     """Who does what in which state."""
-    east = {"store_leader": leader("east")}
+    east: dict[str, Any] = {"store_leader": leader("east")}
     asked = view("east", term=term(), store_operation=operation("asked"), **east)
     assert kinds(asked) == [ShutGate, StepOperation]
     shut = term(shut=Shut("op", since=99.0, operation_id="op"), promised_until=99.5)
@@ -279,7 +287,7 @@ def test_after_an_abort_the_gate_opens_again() -> None:
 def test_a_successor_that_became_sick_gives_up_at_once(state: str) -> None:
     """Meanwhile nobody shows anything."""
     sick = replace(WELL, sick="processor: away")
-    known = {"store_leader": leader("east")} if state == "drained" else {}
+    known: dict[str, Any] = {"store_leader": leader("east")} if state == "drained" else {}
     (aborted,) = decide(view(data=sick, store_operation=operation(state), **known), LIMITS, NOW).transitions
     assert isinstance(aborted, StepOperation) and aborted.after.state == "aborted"
 
