@@ -145,6 +145,7 @@ class Conductor:
         self._phase("fault")
         began = self._history.add("invoke", "fault", NEMESIS, region=target, note=self._drill.fault.target)
         details = await struck.play.inject()
+        struck_ms = self._clock.unix_ms()
         problem = await wait_until_none(self._clock, struck.play.not_injected, INJECT_SECONDS_MAX, POLL_SECONDS)
         seen = FaultSeen(
             kind=type(self._drill.fault).__name__.lower(),
@@ -154,6 +155,7 @@ class Conductor:
             incarnation=incarnation,
             verified=problem is None,
             details=details,
+            struck_ms=struck_ms,
         )
         self._history.add(
             "ok" if problem is None else "fail",

@@ -63,6 +63,8 @@ class FaultSeen(_Evidence, frozen=True, kw_only=True, tag="fault"):
     """The life that the target was in; empty for a witness."""
     verified: bool
     details: str
+    struck_ms: int = 0
+    """Unix ms when it had been done, before it was verified."""
 
 
 class LogRows(_Evidence, frozen=True, kw_only=True, tag="rows"):

@@ -43,7 +43,11 @@ def show_verdicts(verdicts: Sequence[Verdict]) -> None:
     for column in ("figure", "p50", "worst"):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for name in Figures.__struct_fields__:
-        values = sorted(value for verdict in verdicts if isinstance(value := getattr(verdict, name), int | float))
+        values = sorted(
+            value
+            for verdict in verdicts
+            if isinstance(value := getattr(verdict, name), int | float) and not isinstance(value, bool)
+        )
         if values:
             table.add_row(name, f"{quantile(values, 0.5):g}", f"{values[-1]:g}")
     for word in ("valid", "invalid", "unknown"):

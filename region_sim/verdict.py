@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from region_sim.checkers import counting, digests, holders, loss, marks, receipts, recovery, stale, steady
-from region_sim.checkers.base import Figures, Finding, VerdictWord, merged, worst
+from region_sim.checkers.base import Figures, VerdictWord, merged, worst
 from region_sim.checkers.recorded import record
 from region_sim.history import Entry, read_history
 
@@ -28,6 +28,15 @@ VERDICT_FILE: Final = "verdict.json"
 HISTORY_FILE: Final = "history.jsonl"
 
 
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """What one checker said; its figures are among those of the verdict."""
+
+    check: str
+    verdict: VerdictWord
+    sentence: str
+    examples: list[str]
+
+
 class Verdict(Figures, frozen=True, kw_only=True):
     """What `verdict.json` holds: the figures, and why the verdict is what it is."""
 
@@ -36,7 +45,7 @@ class Verdict(Figures, frozen=True, kw_only=True):
     backend: str
     seed: int
     sentence: str
-    checks: list[Finding]
+    checks: list[Checked]
     parameters: msgspec.Raw
     replay: str
     """The command that runs the same drill again."""
@@ -62,7 +71,7 @@ def judge(entries: Iterable[Entry], replay: str = "") -> Verdict:
         backend=recorded.plan.backend,
         seed=recorded.plan.seed,
         sentence=f"{first.check}: {first.sentence}" if word != "valid" else "every check holds",
-        checks=findings,
+        checks=[Checked(check=f.check, verdict=f.verdict, sentence=f.sentence, examples=f.examples) for f in findings],
         parameters=recorded.plan.parameters,
         replay=replay,
     )

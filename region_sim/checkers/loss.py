@@ -59,6 +59,18 @@ def newest_receipts(recorded: Recorded) -> list[Receipt]:
     return list(found.values())
 
 
+def receipts_of_fault(recorded: Recorded) -> list[Receipt]:
+    """Those about the life that was hit, written since: the same life may have been lost, and healed, before."""
+    fault, began = recorded.fault_seen, recorded.fault_began
+    if fault is None or began is None:
+        return []
+    return [
+        found
+        for found in newest_receipts(recorded)
+        if found.incarnation == fault.incarnation and found.created_ms >= began.unix_ms
+    ]
+
+
 def is_listed(promise: Promise, receipts: list[Receipt]) -> bool:
     """Whether a receipt that is not healed says that this event is, or may be, lost."""
     return any(
@@ -125,7 +137,7 @@ def rpo_events(recorded: Recorded) -> int | None:
         promise.ack.log == log
         and promise.ack.offset >= held.get(promise.ack.partition, 0)
         # What a cut-off region acknowledges during its partition is no part of what the takeover cost.
-        and promise.unix_ms <= (recorded.fault or began).unix_ms
+        and promise.unix_ms <= max(fault.struck_ms, began.unix_ms)
         for promise in recorded.promises.values()
     )
 

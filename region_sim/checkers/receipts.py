@@ -7,7 +7,7 @@ acknowledged event. Counts of events in ranges are held against the log itself w
 from __future__ import annotations
 
 from region_sim.checkers.base import Figures, Finding, VerdictWord
-from region_sim.checkers.loss import newest_receipts
+from region_sim.checkers.loss import receipts_of_fault
 from region_sim.checkers.recorded import Recorded
 from region_sim.evidence import FaultSeen, HeldEnds, ReceiptsRead
 from services.receipts.model import Range, Receipt
@@ -22,7 +22,7 @@ def check(recorded: Recorded) -> Finding:
         return _finding("unknown", "no fault was injected: no receipt is due")
     if not recorded.evidence(ReceiptsRead):
         return _finding("unknown", "nothing is proven: no controller showed its receipts")
-    about = [found for found in newest_receipts(recorded) if found.incarnation == fault.incarnation]
+    about = receipts_of_fault(recorded)
     is_due = fault.region_lost or fault.kind == "switchover"
     if not about:
         if not is_due:

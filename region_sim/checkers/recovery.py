@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from region_sim.checkers.base import Figures, Finding
-from region_sim.checkers.loss import newest_receipts
+from region_sim.checkers.loss import receipts_of_fault
 from region_sim.checkers.recorded import Answer, Recorded
 from region_sim.evidence import FaultSeen
 from region_sim.history import Entry
@@ -19,7 +19,7 @@ def check(recorded: Recorded) -> Finding:
     if fault is None or began is None:
         return Finding(check=CHECK, verdict="unknown", sentence="no fault was injected, or it could not be verified")
     first = first_from_elsewhere(recorded, fault, began)
-    figures = _figures(recorded, fault, began, first)
+    figures = _figures(recorded, began, first)
     if fault.was_active and (fault.region_lost or fault.kind == "switchover") and first is None:
         sentence = f"no region took over from {fault.target}"
         return Finding(check=CHECK, verdict="invalid", sentence=sentence, figures=figures)
@@ -42,12 +42,12 @@ def first_from_elsewhere(recorded: Recorded, fault: FaultSeen, began: Entry) -> 
     return next((a for a in recorded.answers if a.index > began.index and a.region != fault.target), None)
 
 
-def _figures(recorded: Recorded, fault: FaultSeen, began: Entry, first: Answer | None) -> Figures:
+def _figures(recorded: Recorded, began: Entry, first: Answer | None) -> Figures:
     heal_began = next((e for e in recorded.entries if e.op == "heal" and e.type == "invoke"), None)
     heal = recorded.completed("heal")
     searches = [e for e in recorded.entries if e.op == "search" and e.type != "invoke"]
     answered = sum(e.type == "ok" for e in searches)
-    steps = _steps(recorded, fault, began, first)
+    steps = _steps(recorded, began, first)
     return Figures(
         rto_seconds=None if first is None else round(first.monotonic_seconds - began.monotonic_seconds, 3),
         lease_seconds=steps[0],
@@ -76,10 +76,10 @@ def gap_seconds(recorded: Recorded, began: Entry) -> float | None:
 
 
 def _steps(
-    recorded: Recorded, fault: FaultSeen, began: Entry, first: Answer | None
+    recorded: Recorded, began: Entry, first: Answer | None
 ) -> tuple[float | None, float | None, float | None, float | None]:
     """Lease, acquisition, promotion, first answer: by the receipt's timeline and the clients' first answer."""
-    about = [r for r in newest_receipts(recorded) if r.incarnation == fault.incarnation and r.timeline.serving_ms]
+    about = [receipt for receipt in receipts_of_fault(recorded) if receipt.timeline.serving_ms]
     if not about or first is None:
         return None, None, None, None
     at = about[0].timeline

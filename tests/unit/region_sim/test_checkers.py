@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from region_sim.checkers.base import Finding
 from region_sim.evidence import Evidence, LogRead, MarkerSeen, ReceiptsRead, StateSeen
 from region_sim.history import Entry
 from region_sim.spec import Marks
-from region_sim.verdict import Verdict, judge
+from region_sim.verdict import Checked, Verdict, judge
 from tests.support.planted_history import (
     FAULT_AT,
     FIRST,
@@ -26,7 +25,7 @@ from tests.support.planted_history import (
 )
 
 
-def finding(verdict: Verdict, words: str) -> Finding:
+def finding(verdict: Verdict, words: str) -> Checked:
     """The finding of the checker whose name has these words."""
     return next(found for found in verdict.checks if words in found.check)
 
@@ -358,3 +357,14 @@ def test_last_contact_is_counted_back_from_the_fault() -> None:
     verdict = judge(history(marks=Marks(last_contact_seconds_max=1.0), end=plant))
     assert verdict.last_contact_before_fault_seconds == 2.0
     assert finding(verdict, "marks").verdict == "invalid"
+
+
+def test_a_receipt_of_an_earlier_loss_says_nothing_about_this_one() -> None:
+    """The same life can be lost, and heal, several times: only what was written since the fault counts."""
+
+    def plant(planted: Planted) -> None:
+        planted.receipts = [receipt(created_ms=UNIX_MS + 5_000)]
+
+    verdict = judge(history(end=plant))
+    assert "no receipt says so" in finding(verdict, "honest").sentence
+    assert verdict.lease_seconds is None
