@@ -146,7 +146,7 @@ class ReceiptsDesk:
         """What everybody but the life itself knows of its logs."""
         others = [report for name, report in reports.items() if name != life.region or life.sealed]
         logs = [of(life.incarnation) for of in (events_log, rankings_log, dead_log)]
-        return [log_evidence(name, others, await acknowledged_ends(self._store, name)) for name in logs]
+        return [log_evidence(name, others, await acknowledged_ends(self._store, name), life.cuts) for name in logs]
 
     def _survivors(self, case: Case, reports: dict[str, ReplicationReport]) -> list[str]:
         return sorted({*reports, self._region} - {case.life.region})
@@ -186,7 +186,7 @@ class ReceiptsDesk:
         lives, now_ms = self._lives(), self._clock.unix_ms()
         names = [site.name for site in self._deployment.regions]
         for receipt in receipts:
-            held, contact = held_by_log(receipt, reports), contact_of(receipt, reports, names)
+            held, contact = held_by_log(receipt, reports, lives), contact_of(receipt, reports, names)
             step = partial(advance, held_by_log=held, lives=lives, contact=contact, now_ms=now_ms)
             after = await self._book.change(receipt.receipt_id, step)
             if after.state != receipt.state:

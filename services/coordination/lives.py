@@ -25,6 +25,8 @@ class LogCut(msgspec.Struct, frozen=True):
     found: int
     """Where the log ended: everything below is genuine."""
     acknowledged_end: int
+    leader_epoch: int = -1
+    """Records under this leader epoch, or a later one, were written after the cut; -1: not known."""
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,8 @@ class Cut:
     acknowledged_end: int
     found: int
     """The log's end, or the offset that a new record was given."""
+    leader_epoch: int = -1
+    """Under which it is written since; -1: not known."""
 
     def __str__(self) -> str:
         lost = self.acknowledged_end - self.found

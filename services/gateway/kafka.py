@@ -128,6 +128,10 @@ class LogShape:
         """The next offset of every partition. Raises BrokerUnreachable."""
         return await asyncio.to_thread(self._ends, log, partitions)
 
+    async def epochs(self, log: str, partitions: int) -> dict[int, int]:
+        """The leader epoch of every partition for which the broker says it. Raises BrokerUnreachable."""
+        return await asyncio.to_thread(self._epochs, log, partitions)
+
     def _partitions(self, log: str) -> int:
         try:
             topic = self._admin.list_topics(log, timeout=self._timeout_seconds).topics[log]
@@ -138,10 +142,17 @@ class LogShape:
         return len(topic.partitions)
 
     def _ends(self, log: str, partitions: int) -> dict[int, int]:
+        return {partition: found.offset for partition, found in self._latest(log, partitions).items()}
+
+    def _epochs(self, log: str, partitions: int) -> dict[int, int]:
+        epochs = {partition: found.leader_epoch for partition, found in self._latest(log, partitions).items()}
+        return {partition: int(epoch) for partition, epoch in epochs.items() if epoch is not None}
+
+    def _latest(self, log: str, partitions: int) -> dict[int, Any]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         wanted = {TopicPartition(log, p): latest for p in range(partitions)}
         asked = self._admin.list_offsets(wanted, request_timeout=self._timeout_seconds)
         try:
-            return {where.partition: future.result().offset for where, future in asked.items()}
+            return {where.partition: future.result() for where, future in asked.items()}
         except KafkaException as error:
             raise BrokerUnreachable(f"the broker does not say where {log} ends: {error.args[0].str()}") from error

@@ -6,6 +6,7 @@ and takes nothing meanwhile.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
@@ -24,8 +25,12 @@ def first_of_each(cuts: Sequence[Cut]) -> list[lives.LogCut]:
     for cut in cuts:
         known = lowest.get(cut.partition)
         if known is None or cut.found < known.found:
-            lowest[cut.partition] = cut
-    return [lives.LogCut(cut.log, cut.partition, cut.found, cut.acknowledged_end) for _, cut in sorted(lowest.items())]
+            epoch = max(cut.leader_epoch, known.leader_epoch if known else -1)
+            lowest[cut.partition] = replace(cut, leader_epoch=epoch)
+    return [
+        lives.LogCut(cut.log, cut.partition, cut.found, cut.acknowledged_end, cut.leader_epoch)
+        for _, cut in sorted(lowest.items())
+    ]
 
 
 async def seal(store: KeyValueStore, incarnation: str, cuts: Sequence[Cut], clock: Clock) -> bool:

@@ -8,6 +8,7 @@ that was taken is written first, within a bound) or when the log turns out to be
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from services.common.clock import Clock, SystemClock, random_bytes
@@ -125,7 +126,7 @@ class Gateway:
             return
         if cuts := ends.compare(found):
             core.metrics.log_cut.set(1)
-            await self._seal(incarnation, cuts)
+            await self._seal(incarnation, await self._dated(cuts, partitions))
             raise LogCut(f"{'; '.join(map(str, cuts))}. {WHAT_TO_DO}")
         ends.reach(found)
         core.acks.watermarks = Watermarks(name, found, self._settings.peer_fresh_seconds, core.acks.now())
@@ -146,7 +147,8 @@ class Gateway:
             )
             await self._serve_log(core, health, ends, shape, EventReader(pseudonyms))
             if self._cuts:
-                await self._seal(incarnation, [*self._cuts, *await self._other_cuts(ends, name, partitions)])
+                proven = await self._dated(self._cuts, partitions)
+                await self._seal(incarnation, [*proven, *await self._other_cuts(ends, name, partitions)])
         finally:
             await tail.close()
 
@@ -235,6 +237,15 @@ class Gateway:
         except BrokerUnreachable as error:
             log.warning("where else the log was cut is not known", reason=str(error))
             return []
+
+    async def _dated(self, cuts: list[Cut], partitions: int) -> list[Cut]:
+        """The cuts, with the leader epoch of what comes behind them: it tells copies of that from genuine ones."""
+        try:
+            epochs = await self._shape.epochs(cuts[0].log, partitions)
+        except BrokerUnreachable as error:
+            log.warning("under which epoch the log was written on is not known", reason=str(error))
+            return cuts
+        return [replace(cut, leader_epoch=epochs.get(cut.partition, -1)) for cut in cuts]
 
     async def _settled_ends(self, ends: AckedEnds, name: str, partitions: int) -> dict[int, int]:
         """The log's ends; those that show a cut only after they kept doing so for a while."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import msgspec
 from confluent_kafka import Consumer
 
 from services.common.clock import Clock
@@ -42,6 +43,14 @@ def cut_of(
     if not shows:
         found = 0 if mark.leader_epoch == UNKNOWN_EPOCH else first_after(mark.leader_epoch, found, epoch_at)
     return LogCut(log=place[0], partition=place[1], found=found, acknowledged_end=known_end)
+
+
+def with_epoch(cut: LogCut, mark: Mark, end: int, leader_epoch: int, epoch_at: Callable[[int], int | None]) -> LogCut:
+    """Add under which leader epoch it was written on: that of the first record behind the cut, or the one of now."""
+    if mark.leader_epoch == UNKNOWN_EPOCH:
+        return cut
+    behind = epoch_at(cut.found) if cut.found < end else leader_epoch
+    return cut if behind is None else msgspec.structs.replace(cut, leader_epoch=behind)
 
 
 def first_after(leader_epoch: int, end: int, epoch_at: Callable[[int], int | None]) -> int:
@@ -85,7 +94,8 @@ def examine(
             shows = mark.next_offset == 0 or shown == mark.checksum
             cut = cut_of(place, mark, end, acknowledged.get(place[1], 0), epoch_at, shows=shows)
             if cut is not None:
-                cuts.append(cut)
+                last = ends[place].leader_epoch if place in ends else UNKNOWN_EPOCH
+                cuts.append(with_epoch(cut, mark, end, last, epoch_at))
     finally:
         consumer.close()
     return cuts

@@ -147,6 +147,9 @@ def advance(
     closed = _closing(now, held_by_log, list(lives), contact)
     if closed is not None:
         state, because = closed
+        if state == "confirmed_lost":
+            now = _with_all_missing(now, held_by_log)
+            because = f"{because} {_cost(now)}"
         now = msgspec.structs.replace(now, state=state, closed_ms=now_ms, closed_because=because)
     return receipt if now == receipt else now
 
@@ -165,7 +168,7 @@ def _closing(
         newest = max(later, key=lambda life: life.number).incarnation
         return (
             "confirmed_lost",
-            f"{own.region} came back as {newest}, and every other region was asked. {_cost(receipt)}",
+            f"{own.region} came back as {newest}, and every other region was asked.",
         )
     drained = all(
         held.get(log, {}).get(partition, 0) >= end
@@ -175,6 +178,42 @@ def _closing(
     if receipt.returned_ends and drained and not receipt.remaining:
         return "healed", f"{receipt.incarnation} was heard again and everything that it held then is held elsewhere too"
     return None
+
+
+def _with_all_missing(receipt: Receipt, held_by_log: Mapping[str, Ends]) -> Receipt:
+    """List all that was known to exist and is held by nobody, now that everybody was asked.
+
+    What only one survivor held when the receipt was written may be gone with that one since.
+    """
+    known = receipt.known_ends
+    ranges = list(receipt.ranges)
+    remaining = [found for found in receipt.remaining if found.partition not in known.get(found.log, {})]
+    for log, ends in known.items():
+        for partition, end in sorted(ends.items()):
+            place = (log, partition)
+            before = [found for found in receipt.remaining if (found.log, found.partition) == place]
+            held = held_by_log.get(log, {}).get(partition)
+            if held is None or (before and (before[0].start, before[0].end) == (held, end)):
+                remaining += before
+            elif held < end:
+                events = None if log == events_log(receipt.incarnation) else 0
+                missing = Range(log=log, partition=partition, start=held, end=end, events=events)
+                remaining.append(missing)
+                ranges += _beyond(missing, [found for found in receipt.ranges if (found.log, found.partition) == place])
+    return msgspec.structs.replace(receipt, ranges=ranges, remaining=remaining)
+
+
+def _beyond(missing: Range, listed: Sequence[Range]) -> list[Range]:
+    """Return the parts of `missing` that are not listed."""
+    pieces = [(missing.start, missing.end)]
+    for found in listed:
+        pieces = [
+            part
+            for start, end in pieces
+            for part in ((start, min(end, found.start)), (max(start, found.end), end))
+            if part[0] < part[1]
+        ]
+    return [msgspec.structs.replace(missing, start=start, end=end) for start, end in pieces]
 
 
 def _cost(receipt: Receipt) -> str:

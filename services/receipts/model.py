@@ -55,7 +55,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     last_contact_ms: int
     """Unix ms of the survivor's clock before *sending* the last poll of the origin that was answered; 0: never."""
     ranges: list[Range]
-    """As known at first; never shortened."""
+    """As known at first; never shortened. A loss that is confirmed adds what was lost with another region since."""
     remaining: list[Range]
     """What is still missing: empty once healed."""
     state: State

@@ -50,6 +50,8 @@ class LogReport(msgspec.Struct, frozen=True, kw_only=True):
     lag_seconds: float
     """For how long the copy has been behind what the origin was seen at; 0 when it is not."""
     partitions: list[PartitionReport]
+    walked: bool = True
+    """Whether `held` is what the copies themselves showed; until then it is less than they hold."""
 
 
 class ReplicationReport(msgspec.Struct, frozen=True, kw_only=True):

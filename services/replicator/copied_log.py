@@ -161,6 +161,7 @@ class CopiedLog:
             lag_events=None if any(lag is None for lag in lags) else sum(lag or 0 for lag in lags),
             lag_seconds=self.lag_seconds(now),
             partitions=partitions,
+            walked=all(control.is_known for control in self.controls),
         )
 
     last_contact_ms = 0

@@ -29,6 +29,8 @@ def test_the_lowest_place_of_each_partition_counts() -> None:
     """Several records may land behind one cut before the gateway stops."""
     cuts = [Cut(LOG, 1, 9, 5), Cut(LOG, 0, 7, 6), Cut(LOG, 1, 9, 4), Cut(LOG, 1, 9, 6)]
     assert first_of_each(cuts) == [LogCut(LOG, 0, 6, 7), LogCut(LOG, 1, 4, 9)]
+    dated = [Cut(LOG, 1, 9, 5, leader_epoch=3), Cut(LOG, 1, 9, 4)]
+    assert first_of_each(dated) == [LogCut(LOG, 1, 4, 9, leader_epoch=3)]
 
 
 async def test_a_life_is_sealed_with_its_cuts() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.coordination.lives import LogCut
 from services.processor.cut_mark import leave_mark, read_mark
-from services.processor.cuts import cut_of, first_after
+from services.processor.cuts import cut_of, first_after, with_epoch
 from streams.truncation import Mark
 
 PLACE = ("east-1.events", 3)
@@ -46,6 +46,15 @@ def test_what_was_acknowledged_and_never_read_counts_too() -> None:
 def test_without_an_epoch_nothing_counts_as_genuine() -> None:
     """Peers hold what they hold."""
     assert cut_of(PLACE, Mark(10, 1, -1), 30, 15, lambda _: 3, shows=False) == LogCut(*PLACE, 0, 15)
+
+
+def test_it_is_said_under_which_epoch_the_log_was_written_on() -> None:
+    """By the first record behind the cut; without one, whatever comes has the epoch of now."""
+    epochs, mark = [2] * 6 + [3] * 2 + [4] * 3, Mark(10, 1, 2)
+    cut = LogCut(*PLACE, 6, 12)
+    assert with_epoch(cut, mark, len(epochs), 4, lambda offset: epochs[offset]).leader_epoch == 3
+    assert with_epoch(cut, mark, 6, 4, lambda offset: epochs[offset]).leader_epoch == 4
+    assert with_epoch(cut, Mark(10, 1, -1), 6, 4, lambda offset: epochs[offset]) == cut
 
 
 def test_a_mark_keeps_what_the_reader_knew(tmp_path: Path) -> None:

@@ -176,3 +176,23 @@ def test_a_life_that_nobody_knows_keeps_its_receipt_open() -> None:
 
 def _offsets(found: Range) -> range:
     return range(found.start, found.end)
+
+
+def test_a_loss_lists_what_was_lost_with_another_survivor_since() -> None:
+    """South held up to 6, west up to 4; east was wiped, and then south, before west had copied that."""
+    receipt = receipt_of({0: 6, 1: 3}, {0: 9, 1: 3})
+    assert [(found.start, found.end) for found in receipt.ranges] == [(6, 9)]
+    closed = advance(receipt, {LOG: {0: 4, 1: 1}}, [SEALED, EAST_2], SILENT, 6_000)
+    assert closed.state == "confirmed_lost"
+    assert [(left.partition, left.start, left.end) for left in closed.remaining] == [(0, 4, 9), (1, 1, 3)]
+    assert [(f.partition, f.start, f.end) for f in closed.ranges] == [(0, 6, 9), (0, 4, 6), (1, 1, 3)]
+    assert closed.events_listed is None
+    assert "2 ranges" in closed.closed_because
+
+
+def test_a_loss_of_what_was_listed_keeps_its_count() -> None:
+    """Nothing changed since, and what nobody reports is as it was."""
+    receipt = receipt_of({0: 4, 1: 1}, {0: 6, 1: 3})
+    closed = advance(receipt, {LOG: {0: 4}}, [SEALED, EAST_2], SILENT, 6_000)
+    assert closed.remaining == closed.ranges == receipt.ranges
+    assert closed.events_listed == 8

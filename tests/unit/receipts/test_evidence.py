@@ -1,5 +1,6 @@
 """From several regions' reports to one finding."""
 
+from services.coordination.lives import Life, LogCut
 from services.receipts import contact_of, held_by_log, log_evidence
 from services.receipts.model import Receipt
 from services.replicator.client import LogReport, PartitionReport, ReplicationReport
@@ -17,10 +18,12 @@ def report(
     reachable: bool = True,
     sealed: bool = False,
     contact_ms: int = 4_000,
+    leader_epoch: int = 0,
+    walked: bool = True,
 ) -> ReplicationReport:
     """One region's report about one partition of one log."""
     part = PartitionReport(
-        partition=0, held=held, origin_end=origin_end, lag_events=lag_events, leader_epoch=0, checksum=""
+        partition=0, held=held, origin_end=origin_end, lag_events=lag_events, leader_epoch=leader_epoch, checksum=""
     )
     found = LogReport(
         log=log,
@@ -35,6 +38,7 @@ def report(
         lag_events=lag_events,
         lag_seconds=0.0,
         partitions=[part],
+        walked=walked,
     )
     return ReplicationReport(
         region=region,
@@ -106,3 +110,27 @@ def test_regions_that_do_not_report_are_unheard() -> None:
     """Whether or not the origin was heard."""
     assert contact_of(receipt(LOG), {"west": report("west", 4, 9)}, ["west", "south"]).unheard == ["south"]
     assert contact_of(receipt(LOG), {}, ["west"]).unheard == ["west"]
+
+
+def test_a_replicator_that_has_just_started_was_not_asked() -> None:
+    """It does not know of the log yet, or not yet what it holds of it: both would look like holding nothing."""
+    west, early = report("west", 4, 9), report("south", 0, 9, log="west-1.events")
+    unwalked = report("south", 0, 9, walked=False)
+    assert contact_of(receipt(LOG), {"west": west, "south": early}, ["west", "south"]).unheard == ["south"]
+    assert contact_of(receipt(LOG), {"west": west, "south": unwalked}, ["west", "south"]).unheard == ["south"]
+    assert contact_of(receipt(LOG), {"west": west, "south": report("south", 0, 9)}, ["west", "south"]).unheard == []
+
+
+def test_what_was_copied_from_behind_a_cut_is_not_what_was_acknowledged() -> None:
+    """East ended at 60 with 100 acknowledged, and wrote on under epoch 5: west took 3 of those before it was noticed.
+
+    South held all 100 before; its records are the genuine ones.
+    """
+    cut = LogCut(LOG, 0, found=60, acknowledged_end=100, leader_epoch=5)
+    life = Life(incarnation="east-1", region="east", number=1, cluster_id="a", opened_ms=1, sealed_ms=2, cuts=[cut])
+    west, south = report("west", 63, 63, leader_epoch=5), report("south", 100, 100, leader_epoch=4)
+    assert log_evidence(LOG, [west], {}, [cut]).held == {0: 60}
+    assert held_by_log(receipt(LOG), {"west": west}, [life]) == {LOG: {0: 60}}
+    assert log_evidence(LOG, [west, south], {}, [cut]).held == {0: 100}
+    unknown = LogCut(LOG, 0, found=60, acknowledged_end=100)
+    assert log_evidence(LOG, [west], {}, [unknown]).held == {0: 63}
