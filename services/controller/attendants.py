@@ -87,9 +87,9 @@ class Attendants:
                 controller.observer.set_unproven(reason)
                 proven = life.incarnation if reason is None else ""
                 differs = reason is not None and "differs" in reason
-                await controller.clock.sleep(MISMATCH_RETRY_SECONDS if differs else RETRY_SECONDS)
+                await controller.clock.sleep(MISMATCH_RETRY_SECONDS if differs else self.prover.retry_seconds)
             else:
-                await controller.clock.sleep(RETRY_SECONDS)
+                await controller.clock.sleep(WATCH_SECONDS if life is None else RETRY_SECONDS)
 
     def _processors(self) -> tuple[str, dict[str, str]]:
         """The own processor, and those of the other regions, the active one first."""

@@ -23,6 +23,8 @@ from services.coordination.base import CoordinationError
 from services.coordination.election import Election
 from services.coordination.registry import Registration
 
+FAILED_SECONDS = 0.05
+
 log = get_logger(__name__)
 
 
@@ -125,11 +127,14 @@ class Controller:
         view = self.view()
         decision = decide(view, self.limits, self.now())
         self._say(decision.sentence)
-        for transition in decision.transitions:
-            await self.performer.perform(transition)
-            self._wake.set()
+        done = [await self.performer.perform(transition) for transition in decision.transitions]
         self.board.refresh()
         self._announce()
+        if not all(done):
+            # What failed would fail again at once, and the store has enough to do.
+            await self.clock.sleep(FAILED_SECONDS)
+        if done:
+            self._wake.set()
 
     def _heed(self) -> None:
         """Hold the term against what the store and the own processes show."""
@@ -203,9 +208,10 @@ class Controller:
         return held.epoch if held is not None and self.clock.boottime() < held.deadline else None
 
     def is_serving(self) -> bool:
-        """Whether this region holds the lease and its gate is open under it."""
+        """Whether this region may act now, and its gate was open under its term when it was last asked."""
         view = self.view()
-        return view.term is not None and serving_epoch(view) == view.term.epoch
+        may_act = right_to_act(view, self.now()) is None
+        return may_act and view.term is not None and serving_epoch(view) == view.term.epoch
 
 
 def _coarse(events: int) -> int:

@@ -67,7 +67,7 @@ class Observer:
         self._failures: dict[str, int] = {}
         self._reasons: dict[str, str | None] = dict.fromkeys(("processor", "inference", "gateway"), "not asked yet")
         self._hurry = asyncio.Event()
-        self.data = DataPlane()
+        self.data = DataPlane(unproven="whether its state had to be rebuilt is not known yet")
         self.report: ReplicationReport | None = None
 
     def hurry(self, wanted: bool) -> None:  # noqa: FBT001 - a switch

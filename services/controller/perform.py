@@ -22,7 +22,7 @@ from services.controller.model import (
     StepOperation,
     Transition,
 )
-from services.coordination.base import ABSENT, CasConflict, CoordinationError
+from services.coordination.base import ABSENT, CasConflict, CoordinationError, StoreDamaged
 from services.coordination.election import Candidacy, Election, LostRace
 from services.coordination.history import History
 from services.coordination.keys import OPERATION_OPEN, OPERATIONS, PAUSE
@@ -76,8 +76,11 @@ class Performer:
             return None
         return OwnTerm(held.epoch, held.deadline, held.since, self._shut, promised_until)
 
-    async def perform(self, transition: Transition) -> None:
-        """Do it. A write that was overtaken by somebody else's is dropped: the next decision sees what is there."""
+    async def perform(self, transition: Transition) -> bool:
+        """Do it, and say whether it is done.
+
+        A write that was overtaken by somebody else's is dropped: the next decision sees what is there.
+        """
         try:
             await self._do(transition)
         except LostRace as lost:
@@ -86,6 +89,9 @@ class Performer:
             log.info("overtaken, deciding again", transition=type(transition).__name__, reason=str(conflict))
         except CoordinationError as problem:
             log.warning("not done, or not known", transition=type(transition).__name__, reason=str(problem))
+        else:
+            return True
+        return False
 
     async def record(self) -> None:
         """Write what is due into the history; what cannot be written stays due."""
@@ -149,15 +155,19 @@ class Performer:
 
     async def _archive(self, operation: Operation, revision: int) -> None:
         """History, then the list of those that are over, then room for the next: each can be done twice."""
-        await self._history.append(
-            at_ms=self._clock.unix_ms(),
-            region=self._who.region,
-            kind=operation.kind,
-            sentence=f"{operation.kind} from {operation.source or 'no region'} to {operation.target} "
-            f"{operation.state}: {operation.detail} ({operation.reason})",
-            by=operation.by,
-            operation_id=operation.operation_id,
-        )
+        try:
+            await self._history.append(
+                at_ms=self._clock.unix_ms(),
+                region=self._who.region,
+                kind=operation.kind,
+                sentence=f"{operation.kind} from {operation.source or 'no region'} to {operation.target} "
+                f"{operation.state}: {operation.detail} ({operation.reason})",
+                by=operation.by,
+                operation_id=operation.operation_id,
+            )
+        except StoreDamaged as damaged:
+            # Until there is room nothing else is decided: no failover may wait for the mending of a record.
+            log.warning("an operation is not in the history", operation_id=operation.operation_id, reason=str(damaged))
         try:
             await self._store.compare_and_put(
                 OPERATIONS + operation.operation_id, msgspec.json.encode(operation), ABSENT

@@ -22,8 +22,9 @@ from services.processor import client as processor_client
 
 RETRY_SECONDS: Final = 1.0
 RECORDS_BEHIND_MAX: Final = 200
-"""While the own state lacks more than this, nobody is asked to stand still."""
+"""While one state lacks more than this of the other, nobody is asked to stand still."""
 MISMATCH_RETRY_SECONDS: Final = 10.0
+RETRY_SECONDS_MAX: Final = 16.0
 
 log = get_logger(__name__)
 
@@ -55,6 +56,12 @@ class Prover:
         self._clock = clock
         self._file = file
         self._wait_ms = wait_ms
+        self._stood_in_vain = 0
+
+    @property
+    def retry_seconds(self) -> float:
+        """When to try again: later and later while processors stand still in vain, because rankings wait for that."""
+        return min(RETRY_SECONDS * 2.0**self._stood_in_vain, RETRY_SECONDS_MAX)
 
     def known(self, incarnation: str) -> Proof | None:
         """The proof of this very life, if there is one."""
@@ -97,9 +104,12 @@ class Prover:
         own, peer = await asyncio.gather(
             processor_client.state(self._session, own_url), processor_client.state(self._session, peer_url)
         )
-        if records_behind(own.frontier, peer.frontier) > RECORDS_BEHIND_MAX:
+        apart = max(records_behind(own.frontier, peer.frontier), records_behind(peer.frontier, own.frontier))
+        if apart > RECORDS_BEHIND_MAX:
             # Standing still delays the active region's answers: not before it can succeed.
             raise processor_client.FrontierPassed(own.frontier)
         urls = {"own": own_url, "peer": peer_url}
+        self._stood_in_vain = min(self._stood_in_vain + 1, 10)
         found = await processor_client.digests_at_one_frontier(self._session, urls, self._wait_ms)
+        self._stood_in_vain = 0
         return found["own"], found["peer"]

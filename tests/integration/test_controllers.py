@@ -16,10 +16,10 @@ import pytest
 
 from services.common.clock import SystemClock
 from services.common.deployment import Deployment
-from services.coordination.base import ABSENT
+from services.coordination.base import ABSENT, Versioned
 from services.coordination.keys import LEADER
 from services.coordination.lease import LeaseStore
-from services.coordination.lives import all_lives
+from services.coordination.lives import all_lives, open_life
 from services.coordination.memory import MemoryStore
 from services.receipts.client import receipts
 from tests.support.etcd import EtcdCluster
@@ -105,6 +105,16 @@ async def two(tmp_path: Path) -> AsyncIterator[Pair]:
         yield found
 
 
+class DistantStore(MemoryStore):
+    """Answers some turns of the event loop later, as whoever is asked over a network."""
+
+    async def list(self, prefix: str) -> list[Versioned]:
+        """See KeyValueStore."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return await super().list(prefix)
+
+
 def other(name: str) -> str:
     """The other one."""
     return "west" if name == "east" else "east"
@@ -146,7 +156,7 @@ async def test_a_switchover_moves_the_lease_and_loses_nothing(two: Pair) -> None
     assert status == 202
 
     async def drained() -> bool:
-        return (await two.ask(second, "/v1/operations/s1"))[1]["state"] == "drained"
+        return bool((await two.ask(second, "/v1/operations/s1"))[1]["state"] == "drained")
 
     await wait_until_async(drained, PATIENCE, "the old region to have drained")
     assert (await two.ask(first, "/v1/lease"))[1]["active"] is False
@@ -197,7 +207,7 @@ async def test_operators_are_refused_with_the_reason_and_the_next_step(two: Pair
 
     async def refused() -> bool:
         answer = await two.post(second, "/v1/switchover", operation_id="c", to=second, by="anna", reason="x")
-        return answer[1].get("type", "").endswith("paused")
+        return bool(answer[1].get("type", "").endswith("paused"))
 
     await wait_until_async(refused, PATIENCE, "the pause to be known")
     assert (await two.post(first, "/v1/resume", operation_id="r", by="anna"))[0] == 200
@@ -280,6 +290,18 @@ async def test_a_sick_region_resigns_when_another_can_take_over(tmp_path: Path) 
         two.regions[first].sick = ""
         explained = (await two.ask(first, "/v1/explain"))[1]
         assert any(each["name"] == "hold-down" and not each["holds"] for each in explained["predicates"])
+
+
+async def test_a_rebuilt_region_does_not_act_before_its_state_was_looked_at(tmp_path: Path) -> None:
+    """Also not in the first moment of a controller, when everything else answers already."""
+    store = DistantStore(SystemClock())
+    await open_life(store, "east", "kafka-before-the-wipe", 1)
+    deployment = deployment_of(tmp_path, "east", "west")
+    region = SmallRegion("east", deployment)
+    async with region.running(), running_controller(deployment, "east", store) as east:
+        await wait_until_async(lambda: "is not proven equal" in east.controller.sentence, PATIENCE, "the blocker")
+        assert east.controller.performer.acquired is None
+        assert await store.get(LEADER) is None
 
 
 async def test_over_etcd_a_kill_and_a_switchover_back(tmp_path: Path, fresh_etcd_cluster: EtcdCluster) -> None:

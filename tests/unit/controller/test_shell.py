@@ -1,0 +1,80 @@
+"""The shell around the decisions: what it does when a write fails, and what it says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from services.controller.model import Archive, Campaign, GateSeen, Operation
+from services.controller.perform import Performer
+from services.controller.server import built
+from services.controller.settings import ControllerSettings
+from services.coordination.base import ABSENT
+from services.coordination.election import Candidacy, Election
+from services.coordination.epoch_seen import EpochSeen
+from services.coordination.fence import FenceTimes
+from services.coordination.keys import HISTORY, LEADER, OPERATION_OPEN, OPERATIONS
+from services.coordination.memory import MemoryStore
+from services.coordination.settings import CoordinationSettings
+from tests.support.small_region import deployment_of, region_settings
+from tests.support.turned_clock import TurnedClock
+
+EAST = Candidacy("east", "east-process", "http://east", "a test")
+OVER = Operation(
+    operation_id="op", kind="switchover", source="east", target="west", by="anna", reason="a test", created_ms=0,
+    state="done",
+)  # fmt: skip
+
+
+def performer(store: MemoryStore, clock: TurnedClock) -> Performer:
+    """East's."""
+    election = Election(store, clock, EpochSeen(), 2.0, FenceTimes(0.001, 0.1))
+    return Performer(store, clock, election, EAST, hold_down_seconds=30.0)
+
+
+async def test_a_damaged_history_holds_up_no_decision() -> None:
+    """As long as the operation that is over stands in its place, nothing else is decided: it must get out of there."""
+    clock = TurnedClock()
+    store = MemoryStore(clock)
+    await store.compare_and_put(f"{HISTORY}000000000001", b"{", ABSENT)
+    written = await store.compare_and_put(OPERATION_OPEN, msgspec.json.encode(OVER), ABSENT)
+    assert await performer(store, clock).perform(Archive("a test", OVER, written.revision))
+    assert await store.get(OPERATION_OPEN) is None
+    assert await store.get(f"{OPERATIONS}op") is not None
+
+
+async def test_what_could_not_be_done_is_said() -> None:
+    """So that it is not tried again without a pause."""
+    clock = TurnedClock()
+    store = MemoryStore(clock)
+    east = performer(store, clock)
+    store.set_available(False)
+    assert not await east.perform(Campaign("a test"))
+    store.set_available(True)
+    assert await east.perform(Campaign("a test"))
+
+
+async def test_a_region_whose_lease_ran_out_serves_no_more_whatever_its_gate_said_last(tmp_path: Path) -> None:
+    """A load balancer may ask a controller that was just stopped for a while, before it has asked anybody itself."""
+    clock = TurnedClock()
+    store = MemoryStore(clock)
+    deployment = deployment_of(tmp_path, "east", "west")
+    async with (
+        aiohttp.ClientSession() as session,
+        built(
+            region_settings(deployment, "east"), deployment, ControllerSettings(), CoordinationSettings(), store,
+            session, clock,
+        ) as (controller, _, _),
+    ):  # fmt: skip
+        held = await controller.election.campaign(EAST)
+        entry = await store.get(LEADER)
+        assert entry is not None
+        controller.mirror._take_list(entry.revision, {LEADER: entry})
+        gate = GateSeen(open=True, epoch=held.epoch, reason="", asked_at=clock.boottime())
+        controller.observer._change(replace(controller.observer.data, gate=gate))
+        assert controller.is_serving()
+        clock.turn(5.0)
+        assert not controller.is_serving()
