@@ -60,8 +60,8 @@ class Load(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Phases(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long each part lasts, and how long is waited for what must happen."""
 
-    warm_up_seconds: Positive = 8.0
-    """Not judged: connections, caches, first answers."""
+    warm_up_seconds: Positive = 20.0
+    """Not judged: a region that was just started needs about 12 s under this load until all is compiled."""
     begin_seconds_max: Positive = 90.0
     """Until a region serves and the catalogue is found."""
     steady_seconds: Positive = 10.0
