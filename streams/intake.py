@@ -146,6 +146,11 @@ class Intake:
         if span is not None and hold.keeps_back(record.place, span.end):
             hold.keep(record)
             return
+        if hold.given_up:
+            # Nothing more is kept back, and what was comes first: else it would be missing before this one.
+            kept, hold.kept = hold.kept, []
+            for earlier in kept:
+                await self._take(earlier)
         await self._take(record)
         hold.moved(self._fold.state.frontier)
 

@@ -15,6 +15,7 @@ from services.processor.held_digests import HeldDigests, HoldBusy
 from streams.digest import digest
 from streams.fold import Applied, Fold
 from streams.frame import encode_frame, frame_headers
+from streams.holding import Hold
 from streams.intake import Intake, LogRecord
 from streams.position import Frontier
 from streams.state import Parameters, State
@@ -157,6 +158,17 @@ async def test_a_hold_that_nobody_uses_ends_by_itself() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert sum(region.state.frontier.values()) == 5
+
+
+async def test_a_hold_that_keeps_back_too_much_lets_go_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever began it never came back: what was kept is taken before what comes next, which else would be a gap."""
+    monkeypatch.setattr(Hold.__init__, "__defaults__", (4,))
+    region = Region(5)
+    region.held.begin(1_000)
+    await region.read_some(3 * FRAMES)
+    assert region.state.frontier == Frontier(dict.fromkeys(PLACES, FRAMES))
+    assert not await region.held.reach(Frontier(dict.fromkeys(PLACES, FRAMES + 1)), 10, lambda: None)
+    assert region.failures == []
 
 
 async def test_a_failure_while_records_are_taken_again_ends_the_process() -> None:
