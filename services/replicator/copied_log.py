@@ -11,9 +11,10 @@ from services.replicator.checkpoint import Checkpoints, PartitionPoint, state_of
 from services.replicator.client import LogReport, PartitionReport
 from services.replicator.control import PartitionControl
 from services.replicator.peer import Peer
-from services.replicator.positions import Bounds
+from services.replicator.positions import Bounds, Place
 from services.replicator.settings import ReplicatorSettings
 from services.replicator.sources import Holder, limit_of, origin_blocker, reachable_end
+from streams.truncation import LogEnd
 
 
 class CopiedLog:
@@ -98,6 +99,20 @@ class CopiedLog:
             return
         checkpoints.save(self.name, points, fresh)
         self._saved = points
+
+    def take_ends(self, ends: Mapping[Place, LogEnd], asked_ms: int, now: float) -> None:
+        """The origin was asked at `asked_ms` where the log ends: a contact only if it said so of every partition.
+
+        What a receipt promises about the time of the last contact must hold for each of them.
+        """
+        for control in self.controls:
+            end = ends.get(control.place)
+            if end is not None:
+                control.saw_end(end, now)
+            else:
+                control.saw_no_topic(now)
+        if all(control.place in ends for control in self.controls):
+            self.last_contact_ms = asked_ms
 
     def take_answer(self, answer: HeldAnswer, held: dict[int, int]) -> None:
         """The origin's gateway said what it acknowledged, when it heard that `held` is held."""

@@ -45,6 +45,8 @@ class Peer:
         self.contact = 0
         """Counts uninterrupted contacts: it changes whenever its Kafka did not answer for a while."""
         self.last_contact_ms = 0
+        self.asked: frozenset[Place] = frozenset()
+        """The partitions that the last answered poll asked about."""
         self.topic_ids: dict[str, str] = {}
         self.report: ReplicationReport | None = None
         """What its replicator said last."""
@@ -120,7 +122,7 @@ class Peer:
             log.info("in contact", peer=self.region, cluster_id=self.cluster_id)
         self._reason = ""
         self._answered_at = asked_at
-        self.last_contact_ms = asked_ms
+        self.last_contact_ms, self.asked = asked_ms, frozenset(places)
         self._on_ends(ends)
 
     def _lost(self, reason: str) -> None:

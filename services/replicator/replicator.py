@@ -356,14 +356,8 @@ class Replicator:
         ]
 
     def _take_ends(self, region: str, ends: Mapping[Place, LogEnd]) -> None:
-        now, asked_ms = self._clock.monotonic(), self._peers[region].last_contact_ms
+        now, peer = self._clock.monotonic(), self._peers[region]
         for copied in self.logs.values():
-            if copied.life.region != region or not copied.at_origin():
-                continue
-            copied.last_contact_ms = asked_ms
-            for control in copied.controls:
-                end = ends.get(control.place)
-                if end is not None:
-                    control.saw_end(end, now)
-                else:
-                    control.saw_no_topic(now)
+            # A log that became known while the origin was being asked was not asked about.
+            if copied.life.region == region and copied.at_origin() and copied.controls[0].place in peer.asked:
+                copied.take_ends(ends, peer.last_contact_ms, now)

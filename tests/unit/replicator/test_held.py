@@ -85,3 +85,16 @@ async def test_an_answer_of_another_life_says_nothing_about_this_one() -> None:
     copied = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
     copied.take_answer(HeldAnswer(incarnation="east-2", partitions={}), {})
     assert copied.said is None
+
+
+def test_a_contact_counts_once_every_partition_said_where_it_ends() -> None:
+    """Of one that did not, what was acknowledged since is not known: the receipt must not claim a later contact."""
+    copied = CopiedLog(LIFE, "east-1.events", 2, {"east": east_at(1000)}, SETTINGS)
+    first, second = (control.place for control in copied.controls)
+    copied.take_ends({first: LogEnd(5, 0), second: LogEnd(3, 0)}, 1_000, 0.0)
+    assert copied.last_contact_ms == 1_000
+    copied.take_ends({first: LogEnd(9, 0)}, 2_000, 0.1)
+    assert copied.last_contact_ms == 1_000
+    assert [copied.end_of(control) for control in copied.controls] == [9, 3]
+    copied.take_ends({first: LogEnd(9, 0), second: LogEnd(4, 0)}, 3_000, 0.2)
+    assert copied.last_contact_ms == 3_000
