@@ -20,6 +20,8 @@ from services.coordination.election import LeaderRecord
 from services.coordination.keys import GENERATION, LEADER, LIVES, OPERATION_OPEN, PAUSE, REGISTRY
 from services.coordination.lease import Change, Compacted, LeaseStore
 from services.coordination.lives import Life
+from services.coordination.region_record import acknowledged_ends_key
+from streams.logs import events_log
 
 PREFIX: Final = "/meridian/"
 RETRY_SECONDS: Final = 0.1
@@ -74,6 +76,14 @@ class StoreMirror:
             known = (life for life in found if life is not None)
             self._lives = sorted(known, key=lambda life: (life.region, life.number))
         return self._lives
+
+    def acknowledged_elsewhere(self, region: str) -> dict[str, dict[int, int]] | None:
+        """What other regions have acknowledged in the logs of lives that go on; None before the store was heard."""
+        if not self._confirmed_ms:
+            return None
+        logs = [events_log(life.incarnation) for life in self.lives() if life.region != region and not life.sealed]
+        found = {log_name: self._entries.get(acknowledged_ends_key(log_name)) for log_name in logs}
+        return {name: _decode(entry, dict[int, int]) or {} for name, entry in found.items() if entry is not None}
 
     def view(self) -> StoreView:
         """What the store holds, as far as it is known here."""

@@ -7,7 +7,7 @@ after the gate was told to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,7 +32,11 @@ SHUT_ASKS_MAX: Final = 32
 """At one each HURRY_SECONDS they reach back further than effects under way may take."""
 FAILED_PROBES_MAX: Final = 2
 """A process that was ready is sick after so many failures in a row: one slow answer is none."""
+NOT_HEARD: Final = Lag(unknown="the coordination store was not heard yet")
 ASK_FAILED: Final = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError, FrontierPassed)
+
+Acknowledged = Mapping[str, Mapping[int, int]]
+"""By log and partition: an end that was acknowledged to somebody."""
 
 log = get_logger(__name__)
 
@@ -58,12 +62,15 @@ class Observer:
         *,
         interval_seconds: float,
         on_change: Callable[[], None],
+        acknowledged: Callable[[], Acknowledged | None] = dict,
     ) -> None:
+        """`acknowledged`: what the coordination store knows of the other regions' logs; None before it was heard."""
         self._urls = urls
         self._session = session
         self._clock = clock
         self._interval_seconds = interval_seconds
         self._on_change = on_change
+        self._acknowledged = acknowledged
         self._failures: dict[str, int] = {}
         self._reasons: dict[str, str | None] = dict.fromkeys(("processor", "inference", "gateway"), "not asked yet")
         self._hurry = asyncio.Event()
@@ -164,12 +171,13 @@ class Observer:
         while True:
             try:
                 self.report = await replicator_client.replication(self._session, self._urls.replicator)
-                found: Lag = lag_of(self.report)
+                ends = self._acknowledged()
+                found = NOT_HEARD if ends is None else lag_of(self.report, ends)
             except ASK_FAILED as problem:
                 found = replace(self.data.lag, unknown=f"replicator: does not answer ({named(problem)})")
             if found != self.data.lag:
                 self._change(replace(self.data, lag=found))
-            await self._clock.sleep(self._interval_seconds)
+            await self._clock.sleep(HURRY_SECONDS if found == NOT_HEARD else self._interval_seconds)
 
     def _change(self, data: DataPlane) -> None:
         before, self.data = self.data, data
@@ -182,21 +190,30 @@ def named(problem: Exception) -> str:
     return str(problem) or type(problem).__name__
 
 
-def lag_of(report: ReplicationReport) -> Lag:
+def lag_of(report: ReplicationReport, acknowledged: Acknowledged) -> Lag:
     """Return how far behind this region was when the origins were last heard.
 
     Since then nobody knows, and it is no reason to wait: an origin that is gone does not come nearer, and a region that
     was caught up must not become ineligible while it is needed. A log that is over counts while somebody else
-    still holds more of it.
+    still holds more of it. A replicator that has never heard an origin knows of no lag; the coordination store does.
     """
-    counted = [
-        found for found in report.logs if found.log.endswith(EVENTS) and not (found.sealed and _no_more_to_have(found))
-    ]
+    counted = {
+        found.log: (_events(found), _seconds(found, report.at_ms))
+        for found in report.logs
+        if found.log.endswith(EVENTS) and not (found.sealed and _no_more_to_have(found))
+    }
+    for name, ends in acknowledged.items():
+        events, seconds = counted.get(name, (0, 0.0))
+        counted[name] = max(events, _records_missing(report.log(name), ends)), seconds
     if not counted:
         return Lag(unknown="")
-    worst = max(counted, key=lambda found: (_events(found), _seconds(found, report.at_ms)))
-    seconds = max(_seconds(found, report.at_ms) for found in counted)
-    return Lag(events=sum(_events(found) for found in counted), seconds=round(seconds, 2), log=worst.log, unknown="")
+    events, seconds = sum(each[0] for each in counted.values()), max(each[1] for each in counted.values())
+    return Lag(events, round(seconds, 2), log=max(counted, key=lambda name: counted[name]), unknown="")
+
+
+def _records_missing(found: LogReport | None, ends: Mapping[int, int]) -> int:
+    held = {each.partition: each.held for each in found.partitions} if found is not None else {}
+    return sum(max(0, end - held.get(partition, 0)) for partition, end in ends.items())
 
 
 def _no_more_to_have(found: LogReport) -> bool:

@@ -118,9 +118,17 @@ async def built(
     )
     who = Candidacy(region.name, instance, region.gateway_url, cause="")
     urls = Urls(region.gateway_url, region.processor_url, region.inference_url, region.replicator_url)
+    mirror = StoreMirror(store, clock, controller.wake)
     controller.attach(
-        StoreMirror(store, clock, controller.wake),
-        Observer(urls, session, clock, interval_seconds=settings.observe_ms / 1000, on_change=controller.wake),
+        mirror,
+        Observer(
+            urls,
+            session,
+            clock,
+            interval_seconds=settings.observe_ms / 1000,
+            on_change=controller.wake,
+            acknowledged=lambda: mirror.acknowledged_elsewhere(region.name),
+        ),
         Performer(store, clock, election, who, settings.hold_down_seconds),
         Registration(store, region.name, CONTROLLER, instance, b"{}", clock=clock, ttl_seconds=3.0),
     )

@@ -96,7 +96,7 @@ async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
 
 async def acknowledged_ends(store: KeyValueStore, log: str) -> dict[int, int]:
     """Return, by partition, the offset after the last record that was acknowledged to somebody."""
-    return await _read(store, _ends_key(log), dict[int, int]) or {}
+    return await _read(store, acknowledged_ends_key(log), dict[int, int]) or {}
 
 
 async def raise_acknowledged_ends(store: KeyValueStore, log: str, ends: Mapping[int, int]) -> dict[int, int]:
@@ -108,7 +108,7 @@ async def raise_acknowledged_ends(store: KeyValueStore, log: str, ends: Mapping[
             merged[partition] = max(end, merged.get(partition, 0))
         return merged
 
-    return await _update(store, _ends_key(log), dict[int, int], merge)
+    return await _update(store, acknowledged_ends_key(log), dict[int, int], merge)
 
 
 def cut_partitions(recorded: Mapping[int, int], found: Mapping[int, int]) -> list[tuple[int, int, int]]:
@@ -135,7 +135,8 @@ async def set_model_alias(
     return await _update(store, _alias_key(model, alias), AliasRecord, decide)
 
 
-def _ends_key(log: str) -> str:
+def acknowledged_ends_key(log: str) -> str:
+    """Where a log's acknowledged ends stand: partition to next offset, as JSON."""
     return f"/meridian/acknowledged-ends/{log}"
 
 

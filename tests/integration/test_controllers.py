@@ -21,6 +21,7 @@ from services.coordination.keys import LEADER
 from services.coordination.lease import LeaseStore
 from services.coordination.lives import all_lives, open_life
 from services.coordination.memory import MemoryStore
+from services.coordination.region_record import raise_acknowledged_ends
 from services.receipts.client import receipts
 from tests.support.etcd import EtcdCluster
 from tests.support.poll import wait_until_async
@@ -302,6 +303,18 @@ async def test_a_rebuilt_region_does_not_act_before_its_state_was_looked_at(tmp_
         await wait_until_async(lambda: "is not proven equal" in east.controller.sentence, PATIENCE, "the blocker")
         assert east.controller.performer.acquired is None
         assert await store.get(LEADER) is None
+
+
+async def test_a_region_that_never_heard_the_others_goes_by_what_the_store_knows(tmp_path: Path) -> None:
+    """The other one died before this one's replicator was started: it lacks what was acknowledged there."""
+    store = DistantStore(SystemClock())
+    await open_life(store, "west", "kafka", 1)
+    await raise_acknowledged_ends(store, "west-1.events", {0: 9_000})
+    deployment = deployment_of(tmp_path, "east", "west")
+    region = SmallRegion("east", deployment)
+    async with region.running(), running_controller(deployment, "east", store) as east:
+        await wait_until_async(lambda: "9000 events" in east.controller.sentence, PATIENCE, "the blocker")
+        assert east.controller.performer.acquired is None
 
 
 async def test_over_etcd_a_kill_and_a_switchover_back(tmp_path: Path, fresh_etcd_cluster: EtcdCluster) -> None:

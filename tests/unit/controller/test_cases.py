@@ -85,7 +85,7 @@ def test_lag_is_that_of_the_last_contact() -> None:
     dead = msgspec.structs.replace(
         copied("east", held=90, end=100, last_contact_ms=NOW_MS - 3_600_000, reachable=False), lag_seconds=3_600.5
     )
-    lag = lag_of(report(dead))
+    lag = lag_of(report(dead), {})
     assert (lag.events, lag.seconds) == (10, 0.5)
 
 
@@ -94,14 +94,24 @@ def test_a_log_that_is_over_counts_while_somebody_holds_more() -> None:
     lost = msgspec.structs.replace(
         copied("east", held=90, end=100, last_contact_ms=1, reachable=False), sealed=True, caught_up=False
     )
-    assert lag_of(report(lost)).events == 0
-    assert lag_of(report(msgspec.structs.replace(lost, source="south"))).events == 10
+    assert lag_of(report(lost), {}).events == 0
+    assert lag_of(report(msgspec.structs.replace(lost, source="south")), {}).events == 10
 
 
 def test_records_count_when_events_are_not_known() -> None:
     """A record holds at least one event."""
     unknown = msgspec.structs.replace(copied("east", held=90, end=100, last_contact_ms=1), lag_events=None)
-    assert lag_of(report(unknown)).events == 10
+    assert lag_of(report(unknown), {}).events == 10
+
+
+def test_what_was_acknowledged_is_missing_also_when_its_origin_was_never_heard() -> None:
+    """A replicator that was started after its origin died knows of no lag: that is no reason to be promoted."""
+    never = msgspec.structs.replace(copied("east", held=90, end=90, last_contact_ms=0, reachable=False), lag_events=0)
+    assert lag_of(report(never), {}).events == 0
+    lag = lag_of(report(never), {"east-1.events": {0: 9_000, 1: 30}})
+    assert (lag.events, lag.log) == (8_940, "east-1.events")
+    assert lag_of(report(), {"east-1.events": {0: 9_000}}).events == 9_000
+    assert lag_of(report(never), {"east-1.events": {0: 80}}).events == 0
 
 
 def test_etcds_leader_belongs_to_the_witness() -> None:
