@@ -78,7 +78,8 @@ def is_listed(promise: Promise, receipts: list[Receipt]) -> bool:
         and (
             in_ranges(promise.place, receipt.ranges)
             or (
-                promise.ack.log == f"{receipt.incarnation}.events"
+                receipt.kind != "hole"
+                and promise.ack.log == f"{receipt.incarnation}.events"
                 # In the same millisecond, either may have been first.
                 and promise.unix_ms >= receipt.last_contact_ms
             )

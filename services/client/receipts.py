@@ -32,6 +32,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     state: str
     last_contact_ms: int
+    kind: str = ""
     remaining: tuple[MissingRange, ...]
     known_ends: Mapping[str, Mapping[int, int]] = {}
 
@@ -42,6 +43,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         for found in self.remaining:
             if (found.log, found.partition) == (where.log, where.partition) and found.start <= where.offset < found.end:
                 return "affected"
+        if self.kind == "hole":
+            return "unaffected"
         ends = self.known_ends.get(where.log)
         if ends is not None:
             later = where.offset >= ends.get(where.partition, 0)

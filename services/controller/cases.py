@@ -63,7 +63,9 @@ def other_cases(
     unreachable_seconds: float,
 ) -> list[Case]:
     """Lives that were cut, came back as others, or are out of reach, and have no receipt for that yet."""
-    settled = {each.incarnation for each in receipts if each.state in {"open", "confirmed_lost"}}
+    settled = {
+        each.incarnation for each in receipts if each.state in {"open", "confirmed_lost"} and each.kind != "hole"
+    }
     cut = {each.incarnation for each in receipts if each.kind == "cut"}
     cases = []
     for life in lives:

@@ -74,7 +74,7 @@ def _covers(receipt: Receipt, ack: Ack) -> bool:
     if any(r.log == ack.log and r.partition == ack.partition and r.start <= ack.offset < r.end for r in receipt.ranges):
         return True
     came_back = receipt.state == "healed"
-    return not came_back and ack.acknowledged_ms > receipt.last_contact_ms
+    return not came_back and receipt.kind != "hole" and ack.acknowledged_ms > receipt.last_contact_ms
 
 
 async def examine_deployment(

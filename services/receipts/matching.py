@@ -82,7 +82,7 @@ def effect_on(receipt: Receipt, ack: Place) -> Effect:
         return "unaffected"
     if _within(receipt.remaining, ack):
         return "affected"
-    if not _after_last_contact(receipt, ack):
+    if receipt.kind == "hole" or not _after_last_contact(receipt, ack):
         return "unaffected"
     # Nobody held it when the last region had been asked: then it is lost, not unknown.
     return "affected" if receipt.state == "confirmed_lost" else "unknown"

@@ -7,7 +7,7 @@ raises no decision of its own. One loop does all of that; what takes long goes t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from services.common.clock import Clock
@@ -80,6 +80,8 @@ class Replicator:
         self._rate = Rate()
         self._controls: dict[Place, PartitionControl] = {}
         self._holes = asyncio.Lock()
+        self.note_hole: Callable[[HoleRequest, Life], Awaitable[None]] | None = None
+        """Called before a hole is written, to list it where losses are listed. Raises HoleRefused."""
         self._walk_trouble = ""
 
     @property
@@ -201,6 +203,8 @@ class Replicator:
             blocker = hole_blocker(wanted, control, self.logs.get(wanted.log))
             if blocker is not None or control is None:
                 raise HoleRefused(blocker or "unknown")
+            if self.note_hole is not None:
+                await self.note_hole(wanted, self.logs[wanted.log].life)
             where = await write_hole(self.region.bootstrap, wanted, self._settings.answer_seconds)
             control.hole_was_written(self._clock.monotonic())
             log.warning("a hole was accepted", log=wanted.log, partition=wanted.partition, start=wanted.start,

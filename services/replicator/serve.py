@@ -12,11 +12,16 @@ from services.common.deployment import Deployment
 from services.common.http import serving
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
+from services.coordination.base import CoordinationError
+from services.coordination.lives import Life
 from services.coordination.opening import opened_lease_store
 from services.coordination.settings import CoordinationSettings
+from services.receipts.book import ReceiptBook
+from services.receipts.holes import hole_receipt
 from services.replicator.blocks import BlockSums
+from services.replicator.client import HoleRequest
 from services.replicator.compare import Comparison, Ledger, compare_with
-from services.replicator.errors import KafkaSilent
+from services.replicator.errors import HoleRefused, KafkaSilent
 from services.replicator.held import tell
 from services.replicator.lives_feed import OnLives, watch_lives
 from services.replicator.peer import Peer
@@ -47,7 +52,33 @@ async def serve(
         async def feed(on_lives: OnLives) -> None:
             await watch_lives(store, on_lives, clock, settings.lives_interval_ms / 1000)
 
-        await ReplicatorProcess(region, region.load_deployment(), settings, clock).run(feed, stop)
+        process = ReplicatorProcess(region, region.load_deployment(), settings, clock)
+        process.replicator.note_hole = hole_noter(ReceiptBook(store, region.data_dir / "receipts"), region.name, clock)
+        await process.run(feed, stop)
+
+
+def hole_noter(book: ReceiptBook, region: str, clock: Clock) -> Callable[[HoleRequest, Life], Awaitable[None]]:
+    """Return what writes the receipt of a hole before there is one: a hole that no receipt lists would be a loss."""
+
+    async def note(wanted: HoleRequest, life: Life) -> None:
+        receipt = hole_receipt(
+            life,
+            wanted.log,
+            wanted.partition,
+            wanted.start,
+            wanted.end,
+            by=wanted.by,
+            reason=wanted.reason,
+            issued_by=region,
+            now_ms=clock.unix_ms(),
+        )
+        try:
+            await book.put(receipt)
+        except CoordinationError as problem:
+            raise HoleRefused(f"its receipt cannot be written: {problem}. Nothing was changed; ask again.") from problem
+        log.warning("a receipt lists the hole", receipt=receipt.receipt_id)
+
+    return note
 
 
 class ReplicatorProcess:

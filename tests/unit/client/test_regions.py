@@ -345,12 +345,13 @@ async def test_only_the_newest_acknowledged_events_are_kept(east: FakeGateway) -
     acknowledged_ms=st.integers(1, 5_000),
     state=st.sampled_from(["open", "healed", "confirmed_lost"]),
     ends=st.booleans(),
+    kind=st.sampled_from(["failover", "hole"]),
 )
 def test_the_client_and_the_command_line_judge_alike(
-    log: str, partition: int, offset: int, acknowledged_ms: int, state: str, *, ends: bool
+    log: str, partition: int, offset: int, acknowledged_ms: int, state: str, kind: str, *, ends: bool
 ) -> None:
     """The client installs alone and has the rule a second time."""
-    receipt = lost(2, 4, 6, state=state, **({} if ends else {"known_ends": {}}))
+    receipt = lost(2, 4, 6, state=state, kind=kind, **({} if ends else {"known_ends": {}}))
     where = Coordinates(log, partition, offset)
 
     class Ack(msgspec.Struct):
