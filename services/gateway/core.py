@@ -98,6 +98,15 @@ class Core:
             raise blocker
         return self._log
 
+    def processor_blocker(self, now: float) -> str | None:
+        """For readiness: why the processor gives no rankings, or None."""
+        # Silence says something only where asks go out: a region that may not act asks nobody, so nobody would ever
+        # break the silence in which its term ended, and it would never be found fit to act again.
+        if self.rights.term().active:
+            return self.watch.blocker(now)
+        illness = self.watch.illness
+        return None if illness is None else f"the processor is not ready: {illness}"
+
     def log_blocker(self) -> str | None:
         """For readiness: why the log takes no events, or None."""
         try:

@@ -165,7 +165,7 @@ class Gateway:
         events = EventsLog(shape, sink, ends, core.metrics, lambda cut: self._on_cut(core, cut), core.acks.acknowledged)
         recorder = EndsRecorder(self._store, shape.log, ends, self._settings.ends_interval_seconds, core.metrics)
         probe = ProcessorProbe(self._region.processor_url, core.watch, self._settings.processor_poll_ms / 1000)
-        health.add("processor", lambda: core.watch.blocker(asyncio.get_running_loop().time()))
+        health.add("processor", lambda: core.processor_blocker(asyncio.get_running_loop().time()))
         life = shape.log.rpartition(".")[0]
         interval_seconds = self._settings.view_interval_seconds
         steps = self._surroundings.open_tasks(core, interval_seconds, lambda: self._check_life(core, life))

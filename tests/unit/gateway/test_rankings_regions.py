@@ -43,6 +43,21 @@ async def test_a_passive_gateway_takes_events() -> None:
         assert (await gateway.post("/v1/search", SEARCH))[0] == 503
 
 
+async def test_a_silence_in_which_the_term_ended_makes_no_passive_region_sick() -> None:
+    """Nobody asks there any more, so nobody would break it: the region could never take over again."""
+    rights = active((0, 2))
+    async with GatewayParts(rights=rights) as gateway:
+        for number in range(3):
+            status, _, _ = await gateway.post("/v1/search", {**SEARCH, "id": f"s-{number}", "deadline_ms": 200})
+            assert status == 503
+        now = asyncio.get_running_loop().time()
+        assert "has not answered" in (gateway.core.processor_blocker(now) or "")
+        rights.take(WEST)
+        assert gateway.core.processor_blocker(now) is None
+        gateway.core.watch.health("broker: away")
+        assert "broker: away" in (gateway.core.processor_blocker(now) or "")
+
+
 async def test_an_answer_says_who_made_it() -> None:
     """Epoch and region in the body and in headers, so that an app can refuse smaller ones."""
     async with GatewayParts(rights=active((1, 12))) as gateway:
