@@ -17,6 +17,7 @@ EPOCH_OPEN: Final = (0, 1)
 _CAS_TRIES: Final = 50
 _HISTORY_MAX: Final = 100
 _FINGERPRINT_KEY: Final = "/meridian/pseudonym-key-fingerprint"
+_PARTITIONS_KEY: Final = "/meridian/partitions"
 
 _T = TypeVar("_T")
 
@@ -92,6 +93,11 @@ async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
             f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With "
             "another key every user would become a stranger: put the key file back (a backup or another region's copy)."
         )
+
+
+async def agreed_partitions(store: KeyValueStore, partitions: int) -> int:
+    """Bind the deployment to this number of partitions a log at first use; return the one that it is bound to."""
+    return await _update(store, _PARTITIONS_KEY, int, lambda before: before or partitions)
 
 
 async def acknowledged_ends(store: KeyValueStore, log: str) -> dict[int, int]:

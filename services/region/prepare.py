@@ -23,6 +23,7 @@ from services.coordination.opening import opened_store
 from services.coordination.region_record import (
     KeyMismatch,
     acknowledged_ends,
+    agreed_partitions,
     allocate_incarnation,
     check_key_fingerprint,
     cut_partitions,
@@ -60,12 +61,23 @@ async def prepare(region: RegionSettings, coordination: CoordinationSettings | N
             incarnation = await _continue_alone(region, store, cluster_id)
             topics = [*topics_of(incarnation), *topics_of(next_incarnation_name(incarnation))]
         else:
+            await check_partitions(region, store)
             incarnation = (await continue_life(region, store, cluster_id, clock)).incarnation
             topics = await topics_wanted(region, store)
     await asyncio.to_thread(make_topics, admin, topics, region.partitions)
     region.incarnation_file.write_text(incarnation + "\n")
     log.info("prepared", incarnation=incarnation, cluster_id=cluster_id, partitions=region.partitions)
     return incarnation
+
+
+async def check_partitions(region: RegionSettings, store: KeyValueStore) -> None:
+    """Refuse another number of partitions than the other regions have: what lies in the rest would never be copied."""
+    agreed = await agreed_partitions(store, region.partitions)
+    if agreed != region.partitions:
+        raise RegionError(
+            f"the settings of {region.name} say {region.partitions} partitions, the deployment's logs have {agreed}. "
+            f"It is the same in every region and never changes: set [region] partitions = {agreed}."
+        )
 
 
 async def _continue_alone(region: RegionSettings, store: KeyValueStore, cluster_id: str) -> str:
