@@ -179,6 +179,8 @@ class Pump:
             wait_seconds = self._throttle.take(taken_bytes, self._clock.monotonic())
             if wait_seconds > 0:
                 self._ending.wait(wait_seconds)
+                for lane in self._lanes.values():
+                    lane.since += wait_seconds  # The silence is ours: nothing was read meanwhile.
 
     def _doubt_stale(self) -> None:
         """End the flows whose contact was interrupted, before anything that came since is taken."""
