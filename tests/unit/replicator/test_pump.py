@@ -36,11 +36,11 @@ def test_a_throttle_is_not_taken_for_silence_of_the_source() -> None:
     )
     flow = Flow(PLACE, CopyState(), source="east", from_origin=True)
     lane = _Lane(flow, lambda *_: None, clock.now)
-    pump._lanes[PLACE] = lane  # noqa: SLF001 - its thread is not running
+    pump._lanes[PLACE] = lane
     clock.now += _SILENT_SECONDS
-    pump._pace(per_second // 4 + per_second // 20)  # noqa: SLF001
+    pump._pace(per_second // 4 + per_second // 20)
     clock.now += 0.04
-    assert not pump._must_renew()  # noqa: SLF001
+    assert not pump._must_renew()
     assert flow.ended is None
     clock.now += 0.1
-    assert pump._must_renew()  # noqa: SLF001
+    assert pump._must_renew()
