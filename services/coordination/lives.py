@@ -6,6 +6,7 @@ remain, as copies, and nobody writes them any more.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -57,7 +58,13 @@ async def open_life(store: KeyValueStore, region: str, cluster_id: str, now_ms: 
     number = int(incarnation.rpartition("-")[2])
     for earlier in range(1, number):
         name = incarnation_name(region, earlier)
-        await seal_life(store, name, f"{region} came back as {incarnation}, on another Kafka cluster", now_ms)
+        because = f"{region} came back as {incarnation}, on another Kafka cluster"
+        if await seal_life(store, name, because, now_ms) is None:
+            # A store from an old backup has forgotten it: its logs hold events, and must be copied and read.
+            await _recall(store, Life(
+                incarnation=name, region=region, number=earlier, cluster_id="", opened_ms=now_ms,
+                sealed_ms=now_ms, sealed_because=because,
+            ))  # fmt: skip
     life = Life(incarnation=incarnation, region=region, number=number, cluster_id=cluster_id, opened_ms=now_ms)
     try:
         await store.compare_and_put(LIVES + incarnation, msgspec.json.encode(life), ABSENT)
@@ -91,6 +98,11 @@ async def seal_life(
             continue
         return sealed
     raise CasConflict(f"{LIVES}{incarnation} was changed by others {_CAS_TRIES} times in a row")
+
+
+async def _recall(store: KeyValueStore, life: Life) -> None:
+    with suppress(CasConflict):
+        await store.compare_and_put(LIVES + life.incarnation, msgspec.json.encode(life), ABSENT)
 
 
 async def all_lives(store: KeyValueStore) -> list[Life]:

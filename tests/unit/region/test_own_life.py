@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.common.region_settings import RegionSettings
 from services.coordination import MemoryStore
-from services.coordination.lives import open_life
+from services.coordination.lives import all_lives, open_life
 from services.region.life import LIFE_FILE, OwnLife, number_min, remember
 
 
@@ -28,6 +28,8 @@ async def test_an_old_backup_of_the_store_gives_no_life_an_earlier_name(tmp_path
     assert await begin(store, region, "kafka-3") == "east-3"
     store.restore([], 1)
     assert await begin(store, region, "kafka-3") == "east-3"
+    known = [(life.incarnation, life.sealed) for life in await all_lives(store)]
+    assert known == [("east-1", True), ("east-2", True), ("east-3", False)], "their logs are still to be read"
     assert await begin(store, region, "kafka-4") == "east-4"
 
 
