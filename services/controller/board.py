@@ -25,7 +25,8 @@ class LeaseBoard:
         self._view = view
         self._clock = clock
         self._largest_epoch = largest_epoch
-        self._version = 0
+        # Who asked the controller that was here before must not take a version of this one for one of that.
+        self._version = clock.unix_ms()
         self._shown: tuple[object, ...] = ()
         self._news = asyncio.Event()
         self.promised_until = float("-inf")

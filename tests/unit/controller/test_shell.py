@@ -8,7 +8,8 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from services.controller.model import Archive, Campaign, GateSeen, Operation
+from services.controller.board import LeaseBoard
+from services.controller.model import Archive, Campaign, GateSeen, Operation, View
 from services.controller.perform import Performer
 from services.controller.server import built
 from services.controller.settings import ControllerSettings
@@ -33,6 +34,17 @@ def performer(store: MemoryStore, clock: TurnedClock) -> Performer:
     """East's."""
     election = Election(store, clock, EpochSeen(), 2.0, FenceTimes(0.001, 0.1))
     return Performer(store, clock, election, EAST, hold_down_seconds=30.0)
+
+
+async def test_a_restarted_controller_is_not_taken_for_the_one_before() -> None:
+    """Whoever waits for what differs from an answer of the former one is answered at once."""
+    clock = TurnedClock()
+    views = [View("east", "before", ("east",)), View("east", "after", ("east",))]
+    before = LeaseBoard(lambda: views[0], clock, lambda: (0, 1)).answer()
+    clock.turn(1.0)
+    asked_at = clock.boottime()
+    after = await LeaseBoard(lambda: views[1], clock, lambda: (0, 1)).wait(before.version, 5.0)
+    assert after.version != before.version and clock.boottime() == asked_at
 
 
 async def test_a_damaged_history_holds_up_no_decision() -> None:
