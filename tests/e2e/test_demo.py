@@ -1,4 +1,4 @@
-"""The demonstration in small: it proves what it says, and takes its region down also when it is interrupted."""
+"""The demonstration in small: it proves what it says, and takes its regions down also when it is interrupted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from tests.support.poll import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
 
+SITES = ("east", "west", "north")
 COMMAND = [sys.executable, "-m", "services.cli", "demo", "--bulk", "400", "--rate", "25"]
 
 
 def test_a_small_demonstration_keeps_its_promises(tmp_path: Path) -> None:
-    """Nothing lost, nothing counted twice, equal digests, and the processor was killed on the way.
+    """Nothing lost, nothing counted twice, equal digests, and the active region was lost on the way.
 
     Whether the rankings beat the baselines is not asked of so few searches.
     """
@@ -31,14 +32,20 @@ def test_a_small_demonstration_keeps_its_promises(tmp_path: Path) -> None:
     assert summary["ledger_verdict"] == "valid", ended.stderr
     assert (summary["events_lost"], summary["events_counted_twice"]) == (0, 0)
     assert summary["digest_live"] == summary["digest_reference"]
+    assert summary["digests_equal"]
     assert summary["processor_killed"]
+    assert summary["region_took_over"] not in ("", summary["region_lost"])
+    assert summary["receipt"]["state"] == "confirmed_lost"
+    assert summary["receipt"]["incarnation"] == f"{summary['region_lost']}-1"
+    lives = {proof["incarnation"] for proof in summary["regions"]}
+    assert f"{summary['region_lost']}-2" in lives
     assert summary["rankings_served"] + summary["rankings_failed"] == 300
     assert summary["searches_judged"] == summary["rankings_served"]
-    assert run_file.read(home / "region") is None
+    assert all(run_file.read(home / "deployment" / site) is None for site in SITES)
 
 
 def test_an_interrupted_demonstration_leaves_no_process(tmp_path: Path) -> None:
-    """A SIGTERM in the middle of the ranked part ends the command and its region."""
+    """A SIGTERM in the middle of the ranked part ends the command and all sites."""
     home = tmp_path / "demo"
     with subprocess.Popen(
         [*COMMAND, "--home", str(home), "--ranked", "2000"], stderr=subprocess.PIPE, text=True
@@ -47,10 +54,15 @@ def test_an_interrupted_demonstration_leaves_no_process(tmp_path: Path) -> None:
         for line in demo.stderr:
             if line.startswith("rank"):
                 break
-        record = run_file.read(home / "region")
-        assert record is not None
-        members = [record.supervisor, *(process.identity for process in record.processes)]
+        records = [run_file.read(home / "deployment" / site) for site in SITES]
+        members = [
+            identity
+            for record in records
+            if record is not None
+            for identity in (record.supervisor, *(process.identity for process in record.processes))
+        ]
+        assert len(members) > len(SITES)
         demo.send_signal(signal.SIGTERM)
         demo.stderr.read()
     assert demo.returncode != 0
-    wait_until(lambda: not any(map(run_file.is_alive, members)), 10, "the region's processes to end")
+    wait_until(lambda: not any(map(run_file.is_alive, members)), 10, "the regions' processes to end")
