@@ -34,6 +34,7 @@ from services.receipts import (
     issue,
     log_evidence,
     new_receipt_id,
+    says_all,
 )
 from services.replicator.client import ReplicationReport
 from streams.logs import dead_log, events_log, rankings_log
@@ -115,7 +116,7 @@ class ReceiptsDesk:
         await self._write_pending(receipts)
         now_ms = self._clock.unix_ms()
         own = reports.get(self._region)
-        if self._pending is None:
+        if self._pending is None and self._taken_over is None:
             for case in other_cases(self._lives(), receipts, own, now_ms, self._unreachable_seconds):
                 if case.life.region in reports and not case.life.sealed:
                     continue  # its processes answer: what is silent is not the region
@@ -128,6 +129,10 @@ class ReceiptsDesk:
         case = takeover_case(takeover, self._lives(), self._region)
         if case is not None:
             reports = await reports_of_all(self._session, self._deployment)
+            waited_ms = self._clock.unix_ms() - takeover.acquired_ms
+            has_looked = says_all([events_log(case.life.incarnation)], reports.get(self._region))
+            if not has_looked and waited_ms < SERVING_SECONDS_MAX * 1000:
+                return  # its replicator has just started: what it holds would be listed as missing
             evidence = await self._evidence(case.life, reports)
             self._pending = (case, takeover, evidence, self._survivors(case, reports))
         self._taken_over = None

@@ -79,12 +79,13 @@ def contact_of(receipt: Receipt, reports: Mapping[str, ReplicationReport], regio
 
 
 def _unheard(receipt: Receipt, reports: Mapping[str, ReplicationReport], regions: Sequence[str]) -> list[str]:
-    return [region for region in regions if not _says_all(receipt, reports.get(region))]
+    return [region for region in regions if not says_all(_logs_of(receipt), reports.get(region))]
 
 
-def _says_all(receipt: Receipt, report: ReplicationReport | None) -> bool:
-    logs = [report.log(name) for name in _logs_of(receipt)] if report is not None else [None]
-    return all(found is not None and found.walked for found in logs)
+def says_all(logs: Iterable[str], report: ReplicationReport | None) -> bool:
+    """Whether a region says what it holds of all `logs`; until its replicator has looked, it seems to hold nothing."""
+    found = [report.log(name) for name in logs] if report is not None else [None]
+    return all(each is not None and each.walked for each in found)
 
 
 def _genuine(log: str, part: PartitionReport, cuts: Iterable[LogCut]) -> int:

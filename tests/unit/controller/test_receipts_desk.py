@@ -1,0 +1,107 @@
+"""What a takeover's receipt is made from, and when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from services.common.clock import SystemClock
+from services.common.deployment import PORT_OFFSETS, Deployment, Site
+from services.controller.cases import Takeover
+from services.controller.receipts_desk import ReceiptsDesk
+from services.coordination import MemoryStore
+from services.coordination.lives import Life
+from services.coordination.region_record import raise_acknowledged_ends
+from services.receipts import Range, ReceiptBook
+from services.replicator.client import LogReport, PartitionReport, ReplicationReport
+from streams.logs import topics_of
+
+LIFE = Life(incarnation="east-1", region="east", number=1, cluster_id="a", opened_ms=1)
+
+
+def report(held: int, *, walked: bool) -> ReplicationReport:
+    """What west's replicator says of east's logs."""
+    part = PartitionReport(partition=0, held=held, origin_end=100, lag_events=7, leader_epoch=0, checksum="")
+    logs = [
+        LogReport(
+            log=name,
+            origin="east",
+            incarnation="east-1",
+            source="",
+            reachable=False,
+            last_contact_ms=4_000,
+            sealed=False,
+            caught_up=False,
+            lag_records=0,
+            lag_events=None,
+            lag_seconds=0.0,
+            partitions=[part],
+            walked=walked,
+        )
+        for name in topics_of("east-1")
+    ]
+    return ReplicationReport(
+        region="west", incarnation="west-1", at_ms=1, logs=logs, alarms=[], records_per_second=0.0, eta_seconds=None
+    )
+
+
+class West:
+    """Its replicator, which says what it is told to."""
+
+    said: ReplicationReport
+
+    async def __aenter__(self) -> Self:
+        async def replication(_: web.Request) -> web.Response:
+            return web.Response(body=msgspec.json.encode(self.said), content_type="application/json")
+
+        app = web.Application()
+        app.router.add_get("/v1/replication", replication)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port: int = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+
+async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) -> None:
+    """It was killed before the region that it copies from: until it has looked, it seems to hold nothing at all."""
+    clock, store = SystemClock(), MemoryStore()
+    await raise_acknowledged_ends(store, "east-1.events", {0: 100})
+    ignored: Any = None
+    async with West() as west, aiohttp.ClientSession() as session:
+        sites = [
+            Site(name="east", kind="region", host="127.0.0.1", base_port=9),
+            Site(name="west", kind="region", host="127.0.0.1", base_port=west.port - PORT_OFFSETS["replicator"]),
+        ]
+        book = ReceiptBook(store, tmp_path)
+        desk = ReceiptsDesk(
+            store,
+            book,
+            session,
+            Deployment(deployment_id="test", network="loopback", sites=sites, directory=str(tmp_path)),
+            "west",
+            clock,
+            ignored,
+            lives=lambda: [LIFE],
+            epoch=lambda: (0, 7),
+            serving_ms=lambda: 1,
+            note=lambda *_: None,
+            unreachable_seconds=10.0,
+        )
+        takeover = Takeover((0, 7), "east", 1, 2, clock.unix_ms(), "the lease ran out", None)
+        west.said = report(0, walked=False)
+        await desk._collect(takeover)
+        await desk._write_pending([])
+        assert await book.all() == []
+        west.said = report(93, walked=True)
+        await desk._collect(takeover)
+        await desk._write_pending([])
+        (receipt,) = await book.all()
+        assert Range(log="east-1.events", partition=0, start=93, end=100, events=7) in receipt.ranges
