@@ -22,6 +22,8 @@ from services.gateway.wire import Coordinates
 
 AckMode = Literal["local", "remote", "bounded"]
 HEADER_ACK: Final = "Meridian-Ack"
+EAGER_SECONDS: Final = 10.0
+"""For so long after a request that waited for another region, the next one is expected."""
 
 
 class Acks:
@@ -31,6 +33,7 @@ class Acks:
         self._settings = settings
         self._clock = clock
         self._news = asyncio.Event()
+        self._waited_at = float("-inf")
         self.watermarks: Watermarks | None = None
         """Set when the log is open."""
 
@@ -93,9 +96,14 @@ class Acks:
             return
         raise self._refused("replication-behind", f"the other regions are {behind} behind, over the budget")
 
+    def eager(self) -> bool:
+        """Whether peers should report every advance at once: it costs both sides more than the copying itself."""
+        return self._settings.ack == "remote" or self.now() - self._waited_at < EAGER_SECONDS
+
     async def uncovered(self, places: Iterable[Coordinates], limit_seconds: float) -> set[tuple[int, int]]:
         """Wait until a peer holds all of them; returns the (partition, offset) that none is known to hold by then."""
         left = list({(where.partition, where.offset) for where in places})
+        self._waited_at = self.now()
         try:
             async with asyncio.timeout(limit_seconds):
                 while True:

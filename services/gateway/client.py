@@ -45,6 +45,8 @@ class HeldAnswer(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     """The life that the origin is in."""
     partitions: dict[int, OriginPartition]
+    eager: bool = False
+    """Whether somebody waits for what is held: then every advance is worth a report of its own."""
 
 
 async def report_held(session: aiohttp.ClientSession, url: str, body: HeldRequest, token: str = "") -> HeldAnswer:

@@ -52,7 +52,7 @@ class ReplicationApi:
             )
             for partition in range(log.partitions)
         }
-        return _answer(HeldAnswer(incarnation=incarnation, partitions=partitions))
+        return _answer(HeldAnswer(incarnation=incarnation, partitions=partitions, eager=acks.eager()))
 
 
 def _check(said: HeldRequest) -> None:

@@ -37,7 +37,8 @@ async def tell(
     http: aiohttp.ClientSession,
     advanced: asyncio.Event,
 ) -> None:
-    """Report to one origin on every advance and at least every interval, one report at a time, for ever."""
+    """Report to one origin on advances and at least every interval, one report at a time, for ever."""
+    eager = False
     while True:
         advanced.clear()
         copied = _current(holds, peer)
@@ -47,9 +48,10 @@ async def tell(
             try:
                 answer = await report_held(http, peer.site.url("gateway"), body, settings.gateway_token.reveal())
                 copied.take_answer(answer, held)
+                eager = answer.eager
             except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
                 pass  # It hears the next one; that it is away shows in the contact with its Kafka.
-        await clock.sleep(settings.report_gap_ms / 1000)
+        await clock.sleep((settings.report_gap_ms if eager else settings.report_calm_gap_ms) / 1000)
         try:
             await asyncio.wait_for(advanced.wait(), settings.report_interval_ms / 1000)
         except TimeoutError:

@@ -26,7 +26,9 @@ class ReplicatorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     report_interval_ms: Positive = 250
     """How often the origin's gateway hears what is held, even when nothing changed."""
     report_gap_ms: Positive = 5
-    """Between two such reports at least: what changes meanwhile goes with the next."""
+    """Between two such reports at least while somebody waits for them: what changes meanwhile goes with the next."""
+    report_calm_gap_ms: Positive = 50
+    """Between two reports at least while nobody waits."""
     silence_seconds: Seconds = 1.5
     """An origin that did not answer for so long may be another life of it: it must show the last record again."""
     answer_seconds: Seconds = 5.0

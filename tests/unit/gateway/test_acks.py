@@ -125,6 +125,17 @@ async def test_remote_is_answered_when_a_peer_holds_it() -> None:
         assert [result["stored"] for result in body["results"]] == ["remote"] * 3
 
 
+async def test_peers_are_asked_for_every_advance_only_while_somebody_waits() -> None:
+    """A request that waited for another region is a sign that the next one will; otherwise reports are rare."""
+    async with GatewayParts() as gateway:
+        assert not (await report(gateway, {})).eager
+        waiting = publish(gateway, 1)
+        await wait_until_async(lambda: bool(gateway.sink.records), 5, "the event to be written")
+        assert (await report(gateway, EVERYTHING)).eager
+        assert (await waiting)[0] == 200
+        assert (await report(gateway, EVERYTHING)).eager
+
+
 async def test_remote_without_a_peer_is_refused_before_anything_is_written() -> None:
     """None that ever reported, and none that did so lately."""
     async with GatewayParts(peer_fresh_seconds=0.05) as gateway:
