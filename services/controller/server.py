@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 from aiohttp import web
@@ -111,7 +112,7 @@ async def built(
         urls=(region.gateway_url, region.control_url),
         clock=clock,
         election=election,
-        limits=settings.limits(),
+        limits=replace(settings.limits(), quiesce_seconds=times.quiesce_seconds),
         cycle_seconds=settings.cycle_ms / 1000,
         renew_seconds=coordination.renew_interval_ms / 1000,
         metrics=metrics,

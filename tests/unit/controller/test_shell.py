@@ -69,6 +69,20 @@ async def test_what_could_not_be_done_is_said() -> None:
     assert await east.perform(Campaign("a test"))
 
 
+async def test_letting_go_waits_as_long_as_effects_may_take(tmp_path: Path) -> None:
+    """The same sigma as in the deadline, whatever it is set to."""
+    deployment = deployment_of(tmp_path, "east", "west")
+    coordination = CoordinationSettings(quiesce_ms=250)
+    async with (
+        aiohttp.ClientSession() as session,
+        built(
+            region_settings(deployment, "east"), deployment, ControllerSettings(), coordination, MemoryStore(),
+            session, TurnedClock(),
+        ) as (controller, _, _),
+    ):  # fmt: skip
+        assert controller.limits.quiesce_seconds == 0.25
+
+
 async def test_a_region_whose_lease_ran_out_serves_no_more_whatever_its_gate_said_last(tmp_path: Path) -> None:
     """A load balancer may ask a controller that was just stopped for a while, before it has asked anybody itself."""
     clock = TurnedClock()
