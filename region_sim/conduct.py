@@ -141,7 +141,8 @@ class Conductor:
         target = self._target(active, etcd_leader)
         incarnation = await asking.incarnation(target) if target in self._regions else ""
         scene = Scene(self._backend, self._clock, target, self._regions)
-        struck = Struck(play_of(scene, self._drill.fault, etcd_leader), target, target == active, incarnation)
+        play = play_of(scene, self._drill.fault, etcd_leader, incarnation)
+        struck = Struck(play, target, target == active, incarnation)
         self._phase("fault")
         began = self._history.add("invoke", "fault", NEMESIS, region=target, note=self._drill.fault.target)
         details = await struck.play.inject()

@@ -53,8 +53,17 @@ class Load(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     publish_timeout_seconds: Positive = 20.0
     bare_timeout_seconds: Positive = 5.0
     ack: Literal["", "local", "remote", "bounded"] = ""
-    """Sent as `Meridian-Ack`; empty: the gateway's own setting."""
+    """Sent as `Meridian-Ack` with events; empty: the gateway's own setting.
+
+    With `remote`, searches say `local`, and where their events lie is taken for no promise: a region that is left
+    alone must still rank.
+    """
     calls_in_flight_max: Count = 2_000
+
+    @property
+    def search_ack(self) -> Literal["", "local", "bounded"]:
+        """What searches say."""
+        return "local" if self.ack == "remote" else self.ack
 
 
 class Phases(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +100,18 @@ class Wipe(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="w
     target: Target = "active"
 
 
+class Cut(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cut", tag_field="kind"):
+    """The broker is killed and comes back without its newest records, as after a power loss. No heal."""
+
+    target: Target = "active"
+    records: Count = 10
+    """Taken from each partition, at least: whole batches. Fewer than the load writes until somebody notices."""
+    partitions: Count = 2
+    """How many lose something: those that hold most."""
+    peers_behind_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    """So long before, the other regions' replicators are stopped: what was said meanwhile is held by nobody else."""
+
+
 class Pause(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="pause", tag_field="kind"):
     """SIGSTOP to all of a site, or to single processes; healed by SIGCONT."""
 
@@ -114,7 +135,7 @@ class Switchover(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """Empty: the first other region."""
 
 
-Fault = Kill | Wipe | Pause | Partition | Switchover
+Fault = Kill | Wipe | Cut | Pause | Partition | Switchover
 
 
 class Marks(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,9 +219,16 @@ def _contradiction(drill: Drill) -> str | None:
         return "two regions need a witness: without one, nobody has a majority when a region is lost"
     if isinstance(drill.fault, Partition) and topology.network != "namespaces":
         return 'a partition needs topology.network = "namespaces": on loopback there is no network to cut'
+    return _wrong_target(drill, sites)
+
+
+def _wrong_target(drill: Drill, sites: Sequence[str]) -> str | None:
+    topology = drill.topology
     target = drill.fault.target
     if target not in ("active", "passive", "etcd-leader", *sites):
         return f"fault.target {target!r} is none of active, passive, etcd-leader, {', '.join(sites)}"
+    if isinstance(drill.fault, Cut) and target in ("etcd-leader", topology.witness):
+        return f"fault.target {target!r} has no log that could be cut"
     if isinstance(drill.fault, Switchover) and drill.fault.to and drill.fault.to not in topology.regions:
         return f"fault.to {drill.fault.to!r} is no region; there are: {', '.join(topology.regions)}"
     return None

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from region_sim.checkers import counting, digests, holders, loss, marks, receipts, recovery, stale, steady
+from region_sim.checkers import counting, digests, holders, loss, marks, receipts, recovery, remote, stale, steady
 from region_sim.checkers.base import Figures, VerdictWord, merged, worst
 from region_sim.checkers.recorded import record
 from region_sim.history import Entry, read_history
@@ -61,7 +61,7 @@ def judge(entries: Iterable[Entry], replay: str = "") -> Verdict:
     recorded = record(entries)
     findings = [check(recorded) for check in CHECKERS]
     figures = merged(findings)
-    findings.append(marks.check(figures, recorded.drill.marks))
+    findings += [remote.check(recorded, figures), marks.check(figures, recorded.drill.marks)]
     word = worst(finding.verdict for finding in findings)
     first = next((finding for finding in findings if finding.verdict == word), findings[0])
     return Verdict(

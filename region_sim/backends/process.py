@@ -84,6 +84,11 @@ class ProcessBackend:
             roots = [record.supervisor, *roots]
         return [identity for identity in _with_children(roots) if run_file.is_alive(identity)]
 
+    def supervisor(self, site: str) -> ProcessIdentity | None:
+        """What starts a site's processes; None when it does not run."""
+        record = run_file.read(self.deployment.site_dir(site))
+        return record.supervisor if record is not None and run_file.is_alive(record.supervisor) else None
+
     def signal(self, identities: list[ProcessIdentity], number: signal.Signals) -> None:
         """Send a signal to exactly these processes."""
         for identity in identities:

@@ -13,6 +13,8 @@ from region_sim.evidence import FaultSeen, HeldEnds, ReceiptsRead
 from services.receipts.model import Range, Receipt
 
 CHECK = "the receipt is honest"
+LIFE_ENDS = ("wipe", "cut")
+"""Faults after which the life that was hit is over: what nobody else holds never comes back."""
 
 
 def check(recorded: Recorded) -> Finding:
@@ -49,18 +51,21 @@ def _problems(recorded: Recorded, fault: FaultSeen, receipt: Receipt) -> list[st
     found = []
     if fault.kind == "switchover" and receipt.kind == "switchover" and receipt.ranges:
         found.append("a planned switchover lists missing events")
+    life_ends = fault.kind in LIFE_ENDS
     if fault.kind == "wipe" and receipt.state != "confirmed_lost" and receipt.ranges:
         found.append(f"the region was wiped, but its receipt is {receipt.state}")
-    if fault.kind != "wipe" and receipt.state == "confirmed_lost":
+    if not life_ends and receipt.state == "confirmed_lost":
         found.append("the region came back with its logs, but its receipt says that it is lost")
     if receipt.state == "healed" and receipt.remaining:
         found.append("it is healed, but something remains")
     if receipt.state == "open" and recorded.completed("heal") is not None and fault.kind != "wipe":
         found.append("everything has healed, but it is still open")
     held = _held(recorded)
+    # What was cut off is gone for good, but the rest of that log is handed on before the region begins anew.
+    listed = receipt.remaining if fault.kind == "cut" else receipt.ranges
     if fault.region_lost:
-        found += [f"it lists {_said(r)}, which a survivor held" for r in receipt.ranges if r.end <= _end(held, r)]
-    if fault.kind != "wipe":
+        found += [f"it lists {_said(r)}, which a survivor held" for r in listed if r.end <= _end(held, r)]
+    if not life_ends:
         found += [problem for r in receipt.ranges if (problem := _miscount(recorded, fault, r))]
     return found
 

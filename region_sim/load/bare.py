@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from region_sim.history import Entry, HistoryWriter, Said
-from region_sim.load.base import acked, conclude_publish, said_events, said_search
+from region_sim.load.base import acked, conclude_publish, said_events, said_search, search_acks
 from region_sim.load.script import EventSaid, SearchSaid
 from region_sim.spec import Load
 from services.client import Coordinates
@@ -83,8 +83,8 @@ class BareApp:
             }
         )
         try:
-            limit_seconds = self._load.search_timeout_ms / 1000
-            status, answer, url = await self._post("/v1/search", body, "application/json", limit_seconds)
+            limit_seconds, ack = self._load.search_timeout_ms / 1000, self._load.search_ack
+            status, answer, url = await self._post("/v1/search", body, "application/json", limit_seconds, ack)
             ranking = msgspec.json.decode(answer, type=_Answer) if status == 200 else None
         except (*_HTTP_ERRORS, msgspec.DecodeError) as error:
             self._info("search", invoke, error)
@@ -102,7 +102,7 @@ class BareApp:
             region=ranking.region,
             epoch=ranking.epoch,
             rung=ranking.rung,
-            acks=[] if ranking.event is None else [acked(event, ranking.event)],
+            acks=search_acks(self._load, event, ranking.event),
         )
 
     async def publish(self, said: list[EventSaid]) -> None:
@@ -113,7 +113,9 @@ class BareApp:
         body = msgspec.json.encode([_cloud_event(one) for one in events])
         ids = [one.id for one in events]
         try:
-            status, answer, url = await self._post("/v1/events", body, _BATCH, self._load.bare_timeout_seconds)
+            status, answer, url = await self._post(
+                "/v1/events", body, _BATCH, self._load.bare_timeout_seconds, self._load.ack
+            )
             results = msgspec.json.decode(answer, type=_Results).results
         except _HTTP_ERRORS as error:
             conclude_publish(self._history, invoke, acks=[], refused=[], unknown=ids, error=_text(error))
@@ -151,11 +153,13 @@ class BareApp:
     async def settle(self, timeout_seconds: float) -> None:
         """Nothing: what was not answered stays unknown."""
 
-    async def _post(self, path: str, body: bytes, media_type: str, limit_seconds: float) -> tuple[int, bytes, str]:
+    async def _post(
+        self, path: str, body: bytes, media_type: str, limit_seconds: float, ack: str
+    ) -> tuple[int, bytes, str]:
         assert self._session is not None
         headers = {"Content-Type": media_type}
-        if self._load.ack:
-            headers["Meridian-Ack"] = self._load.ack
+        if ack:
+            headers["Meridian-Ack"] = ack
         url = self._url + path
         async with asyncio.timeout(limit_seconds):
             for hop in range(2):

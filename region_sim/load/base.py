@@ -6,6 +6,7 @@ from typing import Protocol
 
 from region_sim.history import Entry, EntryType, HistoryWriter, Said
 from region_sim.load.script import EventSaid, ItemSaid, SearchSaid
+from region_sim.spec import Load
 from services.client import Coordinates
 from services.ledger.acks import Ack
 
@@ -58,6 +59,11 @@ def acked(said: Said, at: Coordinates) -> Ack:
         item=said.item,
         user=said.user,
     )
+
+
+def search_acks(load: Load, said: Said, at: Coordinates | None) -> list[Ack]:
+    """What a ranking promises of its search event: nothing, where only another region's copy counts as a promise."""
+    return [] if at is None or load.search_ack != load.ack else [acked(said, at)]
 
 
 def conclude_publish(

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from region_sim.history import Entry, HistoryWriter, Said
-from region_sim.load.base import acked, conclude_publish, said_events, said_items, said_search
+from region_sim.load.base import acked, conclude_publish, said_events, said_items, said_search, search_acks
 from region_sim.load.script import EventSaid, ItemSaid, SearchSaid
 from region_sim.spec import Load
 from services.client import (
@@ -68,7 +68,12 @@ class LibraryApp:
         invoke = self._history.add("invoke", "search", self.process, said=[event])
         try:
             answer = await self._client.search(
-                said.user, said.query, id=said.id, time_ms=now_ms, timeout_ms=self._load.search_timeout_ms
+                said.user,
+                said.query,
+                id=said.id,
+                time_ms=now_ms,
+                timeout_ms=self._load.search_timeout_ms,
+                ack=self._load.search_ack or None,
             )
         except MeridianError as error:
             # The search event may be in a log all the same; nobody was promised it.
@@ -83,7 +88,7 @@ class LibraryApp:
             region=answer.region,
             epoch=answer.epoch,
             rung=answer.rung,
-            acks=[] if answer.event is None else [acked(event, answer.event)],
+            acks=search_acks(self._load, event, answer.event),
         )
 
     async def publish(self, said: list[EventSaid]) -> None:
@@ -112,7 +117,9 @@ class LibraryApp:
     async def _publish(self, events: list[Event], said: list[Said]) -> None:
         invoke = self._history.add("invoke", "publish", self.process, said=said)
         try:
-            outcomes = await self._client.publish(events, timeout_seconds=self._load.publish_timeout_seconds)
+            outcomes = await self._client.publish(
+                events, timeout_seconds=self._load.publish_timeout_seconds, ack=self._load.ack or None
+            )
         except MeridianError as error:
             self._open.update({one.id: one for one in said})
             conclude_publish(

@@ -22,7 +22,7 @@ from region_sim.evidence import (
     StateSeen,
 )
 from region_sim.history import NO_CALL, Entry, EntryType, Said
-from region_sim.spec import Drill, Kill, Marks, Partition, Topology, Wipe
+from region_sim.spec import Cut, Drill, Kill, Load, Marks, Partition, Topology, Wipe
 from services.ledger.acks import Ack
 from services.ledger.identity import identity_of
 from services.receipts.model import Range, Receipt, Timeline
@@ -47,6 +47,7 @@ class Planted:
     receipts: list[Receipt] = field(default_factory=list)
     states: dict[str, StateSeen] = field(default_factory=dict)
     number: int = 0
+    load: Load = field(default_factory=Load)
 
     def add(
         self,
@@ -188,13 +189,14 @@ def state(region: str, events: int, **changes: object) -> StateSeen:
 
 def plan(planted: Planted) -> DrillPlan:
     """The first entry's evidence."""
-    faults = {"kill": Kill(), "wipe": Wipe(), "partition": Partition()}
+    faults = {"kill": Kill(), "wipe": Wipe(), "cut": Cut(), "partition": Partition()}
     network = "namespaces" if planted.kind == "partition" else "loopback"
     drill = Drill(
         name="planted",
         summary="planted",
         fault=faults[planted.kind],
         marks=planted.marks,
+        load=planted.load,
         topology=Topology(network=network),  # type: ignore[arg-type]
     )
     return DrillPlan(
@@ -223,12 +225,13 @@ def history(
     evidence: Callable[[list[Evidence]], list[Evidence]] = lambda found: found,
     marks: Marks | None = None,
     held_end: int = 1_000,
+    load: Load | None = None,
 ) -> list[Entry]:
     """The entries of a drill in which all is well, but for what is planted before, during and after the fault.
 
     `end` may change receipts and states before they are written; `evidence` what is collected at the end.
     """
-    planted = Planted(kind=kind, marks=marks or Marks())
+    planted = Planted(kind=kind, marks=marks or Marks(), load=load or Load())
     planted.add("info", "plan", "conductor", 0.0, evidence=plan(planted))
     planted.phase("steady", 1.0)
     for step in range(8):
@@ -255,7 +258,7 @@ def history(
     planted.search("library-east", 15.0, "west", SECOND)
     planted.phase("load stops", 16.0)
     planted.add("ok", "settle", "conductor", 17.0)
-    planted.receipts = [receipt(state="confirmed_lost" if kind == "wipe" else "healed")]
+    planted.receipts = [receipt(state="confirmed_lost" if kind in ("wipe", "cut") else "healed")]
     planted.states = {region: state(region, _distinct(planted.rows[region])) for region in planted.rows}
     end(planted)
     for piece in evidence(_collected(planted)):

@@ -35,7 +35,7 @@ def without(entries: Sequence[Evidence], *kinds: type) -> list[Evidence]:
     return [piece for piece in entries if not isinstance(piece, kinds)]
 
 
-@pytest.mark.parametrize("kind", ["kill", "wipe", "partition"])
+@pytest.mark.parametrize("kind", ["kill", "wipe", "cut", "partition"])
 def test_a_history_in_which_all_is_well_is_valid(kind: str) -> None:
     """Without a right one, a checker that always complains would pass every other test here."""
     verdict = judge(history(kind))
@@ -259,6 +259,8 @@ def test_two_holders_of_one_epoch_are_found_in_answers_and_in_markers() -> None:
         ("kill", [receipt(remaining=[range_of(3, 4, 1)])], 1_000, "something remains"),
         ("kill", [receipt(state="confirmed_lost")], 1_000, "says that it is lost"),
         ("wipe", [receipt(state="healed", ranges=[range_of(17, 18, 1)])], 17, "was wiped"),
+        ("cut", [receipt(state="open")], 1_000, "still open"),
+        ("cut", [receipt(state="confirmed_lost", remaining=[range_of(3, 4, 1)])], 1_000, "a survivor held"),
     ],
 )
 def test_a_receipt_that_is_not_honest_is_found(kind: str, shown: list[object], held_end: int, problem: str) -> None:

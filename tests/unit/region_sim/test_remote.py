@@ -1,0 +1,90 @@
+"""With `ack=remote` nothing that was acknowledged may be lost, or listed; and apps ask for it as they should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from region_sim.evidence import HeldEnds, ReceiptsRead
+from region_sim.history import HistoryWriter, read_history
+from region_sim.load.bare import BareApp
+from region_sim.load.library import LibraryApp
+from region_sim.load.script import Script
+from region_sim.spec import Load
+from region_sim.verdict import Checked, Verdict, judge
+from services.common.clock import SystemClock
+from tests.support.fake_gateway import FakeGateway
+from tests.support.planted_history import Planted, history, range_of, receipt
+
+REMOTE = Load(ack="remote")
+
+
+def finding(verdict: Verdict) -> Checked:
+    """What is said of the promise."""
+    return next(found for found in verdict.checks if "another region held" in found.check)
+
+
+def lost_with_the_region(planted: Planted) -> None:
+    """An event that only the wiped region held, acknowledged right before the fault."""
+    planted.event(9.9, held="")
+
+
+def lists_it(planted: Planted) -> None:
+    """As the receipt says, too."""
+    planted.receipts = [receipt(state="confirmed_lost", ranges=[range_of(17, 18, 1)], remaining=[range_of(17, 18, 1)])]
+
+
+def test_a_listed_loss_is_fine_for_apps_that_did_not_ask_and_for_no_others() -> None:
+    """The same history: with `local` the receipt excuses it, with `remote` nothing does."""
+    local = judge(history("wipe", before=lost_with_the_region, end=lists_it, held_end=17))
+    assert (local.verdict, local.lost, local.lost_unlisted, local.rpo_events) == ("valid", 1, 0, 1)
+    remote = judge(history("wipe", before=lost_with_the_region, end=lists_it, held_end=17, load=REMOTE))
+    assert (remote.verdict, finding(remote).verdict) == ("invalid", "invalid")
+    assert "click 'e17' at east-1.events/0/17" in finding(remote).examples[0]
+
+
+def test_a_receipt_that_lists_an_acknowledged_event_is_found_though_nothing_is_lost() -> None:
+    """It came back; what the receipt said was wrong all the same."""
+    wrong = receipt(receipt_id="r2", kind="unreachable", ranges=[range_of(3, 4, 1)])
+
+    def end(planted: Planted) -> None:
+        planted.receipts.append(wrong)
+
+    assert finding(judge(history("kill", end=end, load=REMOTE))).verdict == "invalid"
+
+
+def test_a_history_without_losses_or_listings_keeps_the_promise() -> None:
+    """The right one passes."""
+    verdict = judge(history("wipe", load=REMOTE))
+    assert (verdict.verdict, finding(verdict).verdict) == ("valid", "valid")
+    assert (verdict.lost, verdict.rpo_events) == (0, 0)
+
+
+@pytest.mark.parametrize("missing", [HeldEnds, ReceiptsRead])
+def test_what_nobody_looked_at_proves_nothing(missing: type) -> None:
+    """Unknown, never kept."""
+    entries = [entry for entry in history("wipe", load=REMOTE) if not isinstance(entry.evidence, missing)]
+    renumbered = [msgspec.structs.replace(entry, index=place) for place, entry in enumerate(entries)]
+    assert finding(judge(renumbered)).verdict == "unknown"
+
+
+@pytest.mark.parametrize("make", [LibraryApp, BareApp])
+async def test_events_ask_for_another_region_and_searches_do_not(
+    tmp_path: Path, make: Callable[..., LibraryApp | BareApp]
+) -> None:
+    """A region that is left alone must still rank; where that search's event lies is then no promise."""
+    path, script = tmp_path / "history.jsonl", Script(1, REMOTE, "r")
+    async with FakeGateway() as gateway:
+        urls = gateway.url if make is BareApp else [gateway.url]
+        with HistoryWriter(path, SystemClock()) as written:
+            async with make("app", urls, REMOTE, written, SystemClock()) as app:
+                await app.publish(script.events("app", 0))
+                await app.search(script.search("app", 0))
+        asked = {where: headers.get("Meridian-Ack") for where, _, headers in gateway.requests}
+    assert asked == {"/v1/events": "remote", "/v1/search": "local"}
+    completed = {entry.op: entry for entry in read_history(path) if entry.type == "ok"}
+    assert completed["publish"].acks
+    assert completed["search"].acks == []
