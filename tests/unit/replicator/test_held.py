@@ -98,3 +98,23 @@ def test_a_contact_counts_once_every_partition_said_where_it_ends() -> None:
     assert [copied.end_of(control) for control in copied.controls] == [9, 3]
     copied.take_ends({first: LogEnd(9, 0), second: LogEnd(4, 0)}, 3_000, 0.2)
     assert copied.last_contact_ms == 3_000
+
+
+def test_only_a_count_of_exactly_what_is_missing_now_is_repeated() -> None:
+    """Between a report and the next answer the copy goes on: a receipt must not list the events of more records."""
+    copied = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
+    (control,) = copied.controls
+    assert copied.counted_events(control) == 0
+    control.walked(walked(5), "", "", 0.0)
+    said = {0: OriginPartition(acknowledged_end=9, events_after_held=40)}
+    copied.take_answer(HeldAnswer(incarnation="east-1", partitions=said), {0: 5})
+    assert copied.counted_events(control) == 40
+    assert control.state is not None
+    control.state.read(5, 5, 6, 5, 1)
+    assert (copied.lag_events(control), copied.counted_events(control)) == (40, None)
+    copied.take_answer(HeldAnswer(incarnation="east-1", partitions=said), {0: 6})
+    assert copied.counted_events(control) == 40
+    for offset in range(6, 9):
+        control.state.read(offset, offset, offset + 1, offset, 1)
+    assert copied.counted_events(control) == 0, "whatever was said last: nothing is missing"
+    assert copied.report(0.0).partitions[0].lag_events == 0
