@@ -24,6 +24,10 @@ from faust.transport.drivers import aiokafka as driver
 
 from streams.truncation import EpochsSeen, LogUnreachableError, Place
 
+PATIENT_WAIT_MS: Final = 80
+"""How long the broker gathers records for a reader that is patient: a fetch for each record had cost a passive region
+more than folding it. A takeover waits for one such fetch at most."""
+PATIENT_BYTES: Final = 256 << 10
 METADATA_MS: Final = 5_000
 """How old a client's knowledge of topics may be."""
 
@@ -67,7 +71,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         assert isinstance(app, DeliveringApp)
         consumer: Any = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = app.delivery.fetch_wait_ms  # noqa: SLF001 - Faust has no setting for it
-        _tap(consumer._client, app.epochs_seen, app.monotonic_seconds)  # noqa: SLF001 - there is no hook for it
+        _tap(consumer._client, app)  # noqa: SLF001 - there is no hook for it
         return consumer
 
     def highwater(self, tp: Any) -> int:
@@ -94,6 +98,8 @@ class DeliveringApp(faust.App):
     delivery: FaustSettings
     epochs_seen: EpochsSeen
     monotonic_seconds: Callable[[], float]
+    is_patient: Callable[[], bool]
+    """Whether nobody waits for what is read: then the broker gathers records for a moment."""
 
     def _create_directories(self) -> None:
         """Without tables there is nothing to keep, so a start leaves no folder behind."""
@@ -102,7 +108,12 @@ class DeliveringApp(faust.App):
         return _Transport(self.conf.broker_consumer, self)
 
 
-def make_app(settings: FaustSettings, epochs_seen: EpochsSeen, monotonic_seconds: Callable[[], float]) -> DeliveringApp:
+def make_app(
+    settings: FaustSettings,
+    epochs_seen: EpochsSeen,
+    monotonic_seconds: Callable[[], float],
+    is_patient: Callable[[], bool] = lambda: False,
+) -> DeliveringApp:
     """Build a new application; add agents, then `await app.start()` in a running loop."""
     app = DeliveringApp(
         settings.group,
@@ -129,21 +140,26 @@ def make_app(settings: FaustSettings, epochs_seen: EpochsSeen, monotonic_seconds
     app.delivery = settings
     app.epochs_seen = epochs_seen
     app.monotonic_seconds = monotonic_seconds
+    app.is_patient = is_patient
     return app
 
 
-def _tap(client: Any, seen: EpochsSeen, monotonic_seconds: Callable[[], float]) -> None:
-    """Let `seen` look at each answer to a fetch before the fetcher unpacks it."""
-    send = client.send
+def _tap(client: Any, app: DeliveringApp) -> None:
+    """Set the pace of each fetch, and note the leader epochs in its answer before the fetcher unpacks it."""
+    send, seen = client.send, app.epochs_seen
 
     async def send_and_note(node_id: int, request: Any, **more: Any) -> Any:
+        if not isinstance(request, FetchRequest):
+            return await send(node_id, request, **more)
+        if app.is_patient():
+            request._max_wait_ms = min(request._max_wait_ms, PATIENT_WAIT_MS)  # noqa: SLF001 - a hint to the broker
+            request._min_bytes = PATIENT_BYTES  # noqa: SLF001 - as above
         response = await send(node_id, request, **more)
-        if isinstance(request, FetchRequest):
-            seen.answered(monotonic_seconds())
-            for topic, partitions in response.topics:
-                for partition, *fields in partitions:
-                    if fields[-1]:
-                        seen.fetched((topic, partition), fields[-1])
+        seen.answered(app.monotonic_seconds())
+        for topic, partitions in response.topics:
+            for partition, *fields in partitions:
+                if fields[-1]:
+                    seen.fetched((topic, partition), fields[-1])
         return response
 
     client.send = send_and_note

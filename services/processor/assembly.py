@@ -220,7 +220,8 @@ def assemble(
         own_log=events_log(identity.incarnation),
     )
     intake = _intake(identity, restored, watch, seen, delivery, live, clock)
-    app = make_app(_faust(region, group, settings), seen, clock.monotonic)
+    is_passive = partial(_is_passive, leadership)
+    app = make_app(_faust(region, group, settings), seen, clock.monotonic, is_passive)
     add_events_agent(app, list(logs.incarnations), intake, lambda error: _settle(failure, error))
     return Assembly(
         group=group,
@@ -264,6 +265,10 @@ def _intake(
         is_copy=restored.logs.is_copy,
         read_to=restored.read_to,
     )
+
+
+def _is_passive(leadership: Leadership) -> bool:
+    return leadership.blocker() is not None
 
 
 def _faust(region: RegionSettings, group: str, settings: ProcessorSettings) -> FaustSettings:
