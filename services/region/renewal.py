@@ -102,6 +102,10 @@ def begin_anew(region: RegionSettings) -> Path | None:
         renewal = msgspec.json.decode(wish.read_bytes(), type=Renewal)
     except FileNotFoundError:
         return None
+    except msgspec.DecodeError:
+        # It must not end the site's supervisor; the preparing step finds the life sealed, and asks again.
+        wish.unlink()
+        return None
     kafka = region.data_dir / "kafka"
     aside = region.data_dir / f"kafka.{renewal.incarnation}"
     if not aside.exists() and kafka.exists():

@@ -96,6 +96,15 @@ def test_without_a_wish_nothing_is_touched(tmp_path: Path) -> None:
     assert region.snapshot_dir.exists()
 
 
+def test_a_wish_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
+    """Nothing is done on a guess, and the site starts all the same."""
+    region = RegionSettings(name="east", data_dir=tmp_path)
+    (tmp_path / "kafka").mkdir()
+    (tmp_path / RENEW_FILE).write_text("{")
+    assert begin_anew(region) is None
+    assert (tmp_path / "kafka").exists() and not (tmp_path / RENEW_FILE).exists()
+
+
 def test_a_renewal_that_was_killed_halfway_is_finished(tmp_path: Path) -> None:
     """The log was put aside, then the power went: the next start does the rest."""
     region = region_in(tmp_path)
