@@ -59,6 +59,7 @@ class Conductor:
         self._backend = ProcessBackend(deployment)
         self._script = Script(seed, drill.load, run)
         self._regions = [site.name for site in deployment.regions]
+        self._began = clock.monotonic()
 
     async def run(self) -> None:
         """Carry the drill out. Raises DrillBroken when it could not be."""
@@ -240,5 +241,8 @@ class Conductor:
         await self._clock.sleep(seconds)
 
     def _phase(self, name: str) -> None:
+        """Begin a phase: a line in the history, and one for whoever watches."""
         self._history.add("info", "phase", CONDUCTOR, note=name)
         self._history.flush()
+        answers = len(self._history.answers)
+        print(f"{self._clock.monotonic() - self._began:6.1f} s  {name}, {answers} answers so far", flush=True)

@@ -52,7 +52,8 @@ def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> 
         for number in range(options.repeat):
             directory = first if number == 0 else _directory(options.out, drill.name, clock)
             seed = options.seed + number
-            verdict = _once(drill, seed, directory, deployment, replay_command(options, seed))
+            output = subprocess.DEVNULL if options.quiet else None
+            verdict = _once(drill, seed, directory, deployment, replay_command(options, seed), output)
             verdicts.append(verdict)
             if not options.quiet:
                 rto = f", RTO {verdict.rto_seconds} s" if verdict.rto_seconds is not None else ""
@@ -72,13 +73,15 @@ def replay_command(options: RunOptions, seed: int) -> str:
     return shlex.join(words)
 
 
-def _once(drill: Drill, seed: int, directory: Path, deployment: Deployment, replay: str) -> Verdict:
+def _once(drill: Drill, seed: int, directory: Path, deployment: Deployment, replay: str, output: int | None) -> Verdict:
     order = Order(drill=drill, seed=seed, run=directory.name[-10:], deployment=deployment.directory)
     (directory / ORDER_FILE).write_bytes(msgspec.json.encode(order))
     command = [sys.executable, "-m", "region_sim.inside", str(directory)]
     if deployment.network == "namespaces":
         command = ProcessBackend(deployment).network.command(None, command)
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode != 0:
         raise DrillBroken(f"{done.stderr.strip()[-2000:]} (see {directory})")
     verdict = judge_directory(directory, replay)
