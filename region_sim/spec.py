@@ -101,9 +101,13 @@ class Wipe(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="w
 
 
 class Cut(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cut", tag_field="kind"):
-    """The broker is killed and comes back without its newest records, as after a power loss. No heal."""
+    """The broker is killed and comes back without its newest records, as after a power loss.
+
+    Its supervisor starts it; with `whole_site`, all of the site is killed and started again by the heal.
+    """
 
     target: Target = "active"
+    whole_site: bool = False
     records: Count = 10
     """Taken from each partition, at least: whole batches. Fewer than the load writes until somebody notices."""
     partitions: Count = 2

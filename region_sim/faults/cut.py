@@ -18,6 +18,7 @@ from region_sim.spec import Cut
 from services.region.run_file import ProcessIdentity
 from streams.logs import events_log
 
+START_SECONDS_MAX = 180.0
 DEAD_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.02
 
@@ -38,8 +39,9 @@ class CutPlay:
     async def inject(self) -> str:
         """See FaultPlay."""
         backend, target = self._scene.backend, self._scene.target
-        broker, supervisor = backend.processes(target, ["kafka"]), backend.supervisor(target)
-        if not broker or supervisor is None or not self._incarnation:
+        supervisor = backend.supervisor(target)
+        victims = backend.processes(target, [] if self._fault.whole_site else ["kafka"])
+        if not victims or supervisor is None or not self._incarnation:
             raise DrillBroken(f"no broker of {target} runs that could lose anything, or nobody knows its life")
         copiers = [
             copier
@@ -50,23 +52,27 @@ class CutPlay:
         try:
             self._hold(copiers)
             await self._scene.clock.sleep(self._fault.peers_behind_seconds)
-            self._hold([supervisor])
-            backend.signal(broker, SIGKILL)
-            await self._all_dead(broker)
+            if not self._fault.whole_site:
+                self._hold([supervisor])
+            backend.signal(victims, SIGKILL)
+            await self._all_dead(victims)
             self._cuts = await asyncio.to_thread(self._cut)
         finally:
             backend.signal(self._held, SIGCONT)
         if not self._cuts:
             raise DrillBroken(f"{events_log(self._incarnation)} of {target} holds nothing that could be cut")
         said = ", ".join(f"{cut.partition} [{cut.found}, {cut.was})" for cut in self._cuts)
-        return f"SIGKILL to kafka of {target}, and cut from its log: {said}"
+        whom = f"all of {target}" if self._fault.whole_site else f"kafka of {target}"
+        return f"SIGKILL to {whom}, and cut from its log: {said}"
 
     async def not_injected(self) -> str | None:
         """Whether the files were really shorter was looked at while the broker was down; by now it writes again."""
         return None if self._cuts else "nothing was cut"
 
     async def heal(self) -> None:
-        """Nothing: the supervisor starts the broker, and the region its next life."""
+        """The supervisor starts the broker, and the region its next life; only who lost the supervisor must help."""
+        if self._fault.whole_site:
+            await asyncio.to_thread(self._scene.backend.start, self._scene.target, START_SECONDS_MAX)
 
     async def not_healed(self) -> str | None:
         """See FaultPlay."""
@@ -78,9 +84,10 @@ class CutPlay:
         self._held += identities
         self._scene.backend.signal(identities, SIGSTOP)
 
-    async def _all_dead(self, broker: list[ProcessIdentity]) -> None:
+    async def _all_dead(self, victims: list[ProcessIdentity]) -> None:
         async def alive() -> str | None:
-            return f"kafka of {self._scene.target} lives on" if self._scene.backend.alive(broker) else None
+            living = self._scene.backend.alive(victims)
+            return f"{living} killed processes of {self._scene.target} live on" if living else None
 
         problem = await wait_until_none(self._scene.clock, alive, DEAD_SECONDS_MAX, POLL_SECONDS)
         if problem is not None:

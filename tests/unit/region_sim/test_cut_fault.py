@@ -87,6 +87,22 @@ async def test_the_broker_dies_the_longest_partition_is_cut_and_the_others_go_on
         assert (len(scene(tmp_path).backend.processes("east", [])), east[0].poll()) == (4, None)
 
 
+async def test_with_the_whole_site_its_supervisor_is_lost_too(tmp_path: Path) -> None:
+    """As when a machine loses power; the other region's processes go on, its replicator among them."""
+    with site(tmp_path, "east") as east, site(tmp_path, "west"):
+        segment = partition(tmp_path / "east" / "kafka" / "logs", "east-1.events-0", [5, 2, 2])
+        play = play_of(
+            scene(tmp_path), Cut(records=3, partitions=1, peers_behind_seconds=0.0, whole_site=True), "", "east-1"
+        )
+        assert "SIGKILL to all of east" in await play.inject()
+        for process in east:
+            process.wait()
+        await taken(play)
+        assert segment.stat().st_size == len(batch(0, 1))
+        backend = scene(tmp_path).backend
+        assert (len(backend.processes("east", [])), len(backend.processes("west", []))) == (0, 6)
+
+
 async def test_it_has_healed_when_the_region_is_in_another_life(tmp_path: Path) -> None:
     """A cut that nobody noticed does not end a life: that is what the drill must find."""
     with site(tmp_path, "east") as east:
