@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,5 +58,11 @@ def plan_cut(segment: Path, records: int) -> SegmentCut | None:
 
 
 def carry_out(cut: SegmentCut) -> None:
-    """Take it away. The broker that wrote the segment must not run. Raises OSError."""
-    os.truncate(cut.path, cut.size)
+    """Take it away. The broker that wrote the segment must not run. Blocks. Raises OSError.
+
+    A new file takes the segment's place: what a broker has sent from a file and nobody has received yet are the file's
+    own pages in memory, and cutting it in place would put zeros into what a copier receives. Power loss does not.
+    """
+    beside = cut.path.with_suffix(".cut")
+    beside.write_bytes(cut.path.read_bytes()[: cut.size])
+    beside.replace(cut.path)

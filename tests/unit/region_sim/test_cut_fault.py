@@ -45,8 +45,20 @@ def test_whole_batches_are_taken_and_at_least_as_much_as_was_asked_for(
     assert cut is not None
     assert (cut.found, cut.was, cut.records, cut.partition) == (found, 20, 20 - found, "log-0")
     carry_out(cut)
+    assert [path.name for path in segment.parent.iterdir()] == [segment.name]
     left = plan_cut(segment, 1)
     assert (left.was if left else 10) == found
+
+
+def test_what_was_sent_from_the_file_is_not_changed(tmp_path: Path) -> None:
+    """A broker sends a file's own pages; a copier that has not received them yet must not find zeros there."""
+    segment = partition(tmp_path, "log-0", [4, 4])
+    with segment.open("rb") as sent:
+        cut = plan_cut(segment, 1)
+        assert cut is not None
+        carry_out(cut)
+        assert sent.read() == batch(0, 4) + batch(4, 4)
+    assert segment.read_bytes() == batch(0, 4)
 
 
 def test_what_was_not_written_whole_does_not_count(tmp_path: Path) -> None:
