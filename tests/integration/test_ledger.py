@@ -120,7 +120,7 @@ async def test_a_region_that_lags_or_is_gone_proves_nothing(kafka: KafkaBroker, 
     acks = tmp_path / "acks.jsonl"
     written(kafka, "ledger-3", acks)
     behind = await finding(kafka, "ledger-3", acks, events=4, end=1, wait_seconds=0)
-    assert behind.verdict == "unknown" and "partition 1 is at 1 and must reach 2" in behind.sentence
+    assert behind.verdict == "unknown" and "ledger-3.events/1 is at 1 and must reach 2" in behind.sentence
     assert behind.events_lost == 0
     gone = await examine(acks, kafka.bootstrap, events_log("ledger-3"), "http://127.0.0.1:9", wait_seconds=0)
     assert gone.verdict == "unknown" and gone.events_counted_twice is None
