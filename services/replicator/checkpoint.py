@@ -33,6 +33,8 @@ class LogPoint(msgspec.Struct, frozen=True):
 
     log: str
     partitions: list[PartitionPoint]
+    last_contact_ms: int = 0
+    """When the origin last answered, as this life; the partitions' bounds are no older."""
 
 
 def state_of(last: Last | None, sums: dict[int, int]) -> CopyState:
@@ -51,15 +53,21 @@ class Checkpoints:
 
     def load(self, name: str) -> dict[int, PartitionPoint]:
         """What is known of a log, by partition; empty when nothing is, or nothing that can be read."""
+        return {point.partition: point for point in self._read(name).partitions}
+
+    def load_contact(self, name: str) -> int:
+        """Unix ms of the last contact with a log's origin that was kept; 0 when none was."""
+        return self._read(name).last_contact_ms
+
+    def _read(self, name: str) -> LogPoint:
         path = self._directory / f"{name}.json"
         try:
-            found = msgspec.json.decode(path.read_bytes(), type=LogPoint)
+            return msgspec.json.decode(path.read_bytes(), type=LogPoint)
         except FileNotFoundError:
-            return {}
+            return LogPoint(name, [])
         except (OSError, msgspec.DecodeError) as error:
             log.warning("a checkpoint cannot be read, the whole copy is walked instead", path=str(path), why=str(error))
-            return {}
-        return {point.partition: point for point in found.partitions}
+            return LogPoint(name, [])
 
     def load_blocks(self, name: str, partition: int, before: int) -> dict[int, int]:
         """Checksums of the blocks of one partition below block `before`; what is missing is not compared."""
@@ -74,7 +82,13 @@ class Checkpoints:
                 found[int(parts[1])] = int(parts[2], 16)
         return found
 
-    def save(self, name: str, points: Iterable[PartitionPoint], fresh: Iterable[tuple[int, int, int]]) -> None:
+    def save(
+        self,
+        name: str,
+        points: Iterable[PartitionPoint],
+        fresh: Iterable[tuple[int, int, int]],
+        last_contact_ms: int = 0,
+    ) -> None:
         """Keep the points, and the blocks (partition, number, checksum) that were completed since. Raises OSError."""
         self._directory.mkdir(parents=True, exist_ok=True)
         lines = "".join(f"{partition} {block} {checksum:016x}\n" for partition, block, checksum in fresh)
@@ -82,5 +96,5 @@ class Checkpoints:
             with (self._directory / f"{name}.blocks").open("a") as file:
                 file.write(lines)
         beside = self._directory / f"{name}.json.new"
-        beside.write_bytes(msgspec.json.encode(LogPoint(name, list(points))))
+        beside.write_bytes(msgspec.json.encode(LogPoint(name, list(points), last_contact_ms)))
         beside.replace(self._directory / f"{name}.json")

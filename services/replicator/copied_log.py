@@ -35,7 +35,7 @@ class CopiedLog:
         """What the origin's gateway said last, and what was held when it was asked."""
         self.said_held: dict[int, int] = {}
         self._peers = peers
-        self._saved: list[PartitionPoint] = []
+        self._saved: tuple[list[PartitionPoint], int] = ([], 0)
 
     @property
     def origin(self) -> Peer | None:
@@ -67,6 +67,8 @@ class CopiedLog:
     def load(self, checkpoints: Checkpoints) -> None:
         """Take what is on disk as where the first walk may begin."""
         points = checkpoints.load(self.name)
+        # A replicator that starts while the origin is gone must still say when it was last heard.
+        self.last_contact_ms = checkpoints.load_contact(self.name)
         for control in self.controls:
             point = points.get(control.place[1])
             if point is not None:
@@ -77,6 +79,8 @@ class CopiedLog:
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Keep on disk where it is, if that has changed. Blocks. Raises OSError."""
+        # Read before the bounds: these must be no older than the contact that they are kept with.
+        contact_ms = self.last_contact_ms
         points, fresh = [], []
         for control in self.controls:
             state = control.state
@@ -95,10 +99,10 @@ class CopiedLog:
             while state.blocks.fresh:
                 number = state.blocks.fresh.popleft()
                 fresh.append((partition, number, state.blocks.done[number]))
-        if points == self._saved and not fresh:
+        if (points, contact_ms) == self._saved and not fresh:
             return
-        checkpoints.save(self.name, points, fresh)
-        self._saved = points
+        checkpoints.save(self.name, points, fresh, contact_ms)
+        self._saved = (points, contact_ms)
 
     def take_ends(self, ends: Mapping[Place, LogEnd], asked_ms: int, now: float) -> None:
         """The origin was asked at `asked_ms` where the log ends: a contact only if it said so of every partition.

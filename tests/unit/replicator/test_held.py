@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -14,6 +15,7 @@ from services.common.clock import SystemClock
 from services.common.deployment import Site
 from services.coordination.lives import Life
 from services.gateway.client import HeldAnswer, HeldRequest, OriginPartition
+from services.replicator.checkpoint import Checkpoints
 from services.replicator.copied_log import CopiedLog
 from services.replicator.held import tell
 from services.replicator.peer import Peer
@@ -118,3 +120,17 @@ def test_only_a_count_of_exactly_what_is_missing_now_is_repeated() -> None:
         control.state.read(offset, offset, offset + 1, offset, 1)
     assert copied.counted_events(control) == 0, "whatever was said last: nothing is missing"
     assert copied.report(0.0).partitions[0].lag_events == 0
+
+
+def test_a_restarted_replicator_still_says_when_the_origin_was_last_heard(tmp_path: Path) -> None:
+    """The origin may be gone by then: a receipt without that time would excuse every loss."""
+    before = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
+    before.controls[0].known = CopyState()
+    before.take_ends({before.controls[0].place: LogEnd(7, 1)}, asked_ms=1_234, now=1.0)
+    before.controls[0].state = CopyState()
+    before.save(Checkpoints(tmp_path))
+    after = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
+    assert after.report(2.0).last_contact_ms == 0
+    after.load(Checkpoints(tmp_path))
+    assert after.last_contact_ms == 1_234
+    assert after.controls[0].bounds.end == 7
