@@ -80,6 +80,8 @@ def is_listed(promise: Promise, receipts: list[Receipt]) -> bool:
             or (
                 receipt.kind != "hole"
                 and promise.ack.log == f"{receipt.incarnation}.events"
+                # Never heard of is no time: it would excuse everything.
+                and receipt.last_contact_ms > 0
                 # In the same millisecond, either may have been first.
                 and promise.unix_ms >= receipt.last_contact_ms
             )

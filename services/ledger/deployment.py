@@ -74,7 +74,9 @@ def _covers(receipt: Receipt, ack: Ack) -> bool:
     if any(r.log == ack.log and r.partition == ack.partition and r.start <= ack.offset < r.end for r in receipt.ranges):
         return True
     came_back = receipt.state == "healed"
-    return not came_back and receipt.kind != "hole" and ack.acknowledged_ms > receipt.last_contact_ms
+    # A receipt whose writer never heard of the incarnation names no time: it would excuse everything.
+    names_a_time = receipt.last_contact_ms > 0 and receipt.kind != "hole"
+    return not came_back and names_a_time and ack.acknowledged_ms > receipt.last_contact_ms
 
 
 async def examine_deployment(

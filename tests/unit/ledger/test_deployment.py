@@ -75,6 +75,8 @@ def test_after_the_last_contact_the_receipt_speaks_for_itself() -> None:
     assert judged(seen("east", missing), seen("west", missing), receipts=[receipt()]).verdict == "valid"
     back = judged(seen("east", missing), seen("west", missing), receipts=[receipt(state="healed")])
     assert back.verdict == "invalid"
+    never = msgspec.structs.replace(receipt(), last_contact_ms=0)
+    assert judged(seen("east", missing), seen("west", missing), receipts=[never]).verdict == "invalid"
     other = [ack(3, log="west-1.events", acknowledged_ms=9_999)]
     assert judged(seen("east", other), seen("west", other), receipts=[receipt()], acks=other).verdict == "invalid"
 

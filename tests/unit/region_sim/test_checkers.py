@@ -111,6 +111,18 @@ def test_a_lost_event_acknowledged_after_the_last_contact_is_listed_and_one_befo
     assert judge(history("wipe", before=just_before)).lost_unlisted == 1
 
 
+def test_a_receipt_that_names_no_last_contact_excuses_nothing() -> None:
+    """Its writer never heard of the incarnation: that is no time after which losses are accounted for."""
+
+    def plant(planted: Planted) -> None:
+        planted.event(9.9, held="")
+
+    def end(planted: Planted) -> None:
+        planted.receipts = [msgspec.structs.replace(found, last_contact_ms=0) for found in planted.receipts]
+
+    assert judge(history("wipe", before=plant, end=end)).lost_unlisted == 1
+
+
 def test_a_healed_receipt_excuses_nothing() -> None:
     """All came back, it says: then nothing may be missing."""
 
