@@ -11,7 +11,12 @@ from streams.locate import locate
 from streams.logs import consumer_settings
 from streams.truncation import LogEnd, LogUnreachableError, Place
 
-_EPOCH_PASSED: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+_CLIENT_OUTDATED: Final = (
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError._NOENT,  # noqa: SLF001 - "no leaders found": its public name
+)
+"""The client keeps asking under the leaders that it saw first (or saw none of), and never looks for newer ones."""
 
 
 class BrokerProbe:
@@ -38,8 +43,7 @@ class BrokerProbe:
                 if end is not None:
                     found[tp.topic, tp.partition] = end
         except KafkaException as error:
-            if error.args[0].code() in _EPOCH_PASSED:
-                # The client keeps asking under the leader epoch that it saw first, and never asks for a newer one.
+            if error.args[0].code() in _CLIENT_OUTDATED:
                 self._admin = AdminClient(self._admin_settings)
             raise LogUnreachableError(f"the broker does not say where its logs end: {error}") from error
         return found

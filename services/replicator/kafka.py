@@ -18,7 +18,12 @@ from streams.truncation import LogEnd
 
 LIBRARY_LOG_LEVEL: Final = 2
 """Critical: otherwise a broker that is down fills the log with one line for every attempt to reach it."""
-_EPOCH_PASSED: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+_CLIENT_OUTDATED: Final = (
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError._NOENT,  # noqa: SLF001 - "no leaders found": its public name
+)
+"""The client keeps asking under the leaders that it saw first (or saw none of), and never looks for newer ones."""
 _NO_TOPIC: Final = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - its public name
@@ -147,8 +152,7 @@ class KafkaSide:
         return self._admin
 
     def _silent(self, what: str, error: Exception) -> KafkaSilent:
-        if isinstance(error, KafkaException) and error.args[0].code() in _EPOCH_PASSED:
-            # The client keeps asking under the leader epoch that it saw first, and never asks for a newer one.
+        if isinstance(error, KafkaException) and error.args[0].code() in _CLIENT_OUTDATED:
             self._admin = None
         reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
         return KafkaSilent(f"Kafka at {self.bootstrap} {what}: {reason}")
