@@ -117,6 +117,7 @@ class LogShape:
             "logger": logging.getLogger("librdkafka.admin"),
             "log_level": LIBRARY_LOG_LEVEL,
         }
+        self._settings = settings
         self._admin = AdminClient(settings)
         self._timeout_seconds = timeout_seconds
 
@@ -155,4 +156,6 @@ class LogShape:
         try:
             return {where.partition: future.result() for where, future in asked.items()}
         except KafkaException as error:
+            # A client that saw the leaders of before a restart goes on asking under their epochs, and is refused.
+            self._admin = AdminClient(self._settings)
             raise BrokerUnreachable(f"the broker does not say where {log} ends: {error.args[0].str()}") from error

@@ -240,11 +240,16 @@ class Gateway:
 
     async def _dated(self, cuts: list[Cut], partitions: int) -> list[Cut]:
         """The cuts, with the leader epoch of what comes behind them: it tells copies of that from genuine ones."""
-        try:
-            epochs = await self._shape.epochs(cuts[0].log, partitions)
-        except BrokerUnreachable as error:
-            log.warning("under which epoch the log was written on is not known", reason=str(error))
-            return cuts
+        began = self._clock.monotonic()
+        while True:
+            try:
+                epochs = await self._shape.epochs(cuts[0].log, partitions)
+                break
+            except BrokerUnreachable as error:
+                if self._clock.monotonic() - began >= CUT_CONFIRMED_SECONDS:
+                    log.warning("under which epoch the log was written on is not known", reason=str(error))
+                    return cuts
+            await asyncio.sleep(RETRY_SECONDS)
         return [replace(cut, leader_epoch=epochs.get(cut.partition, -1)) for cut in cuts]
 
     async def _settled_ends(self, ends: AckedEnds, name: str, partitions: int) -> dict[int, int]:
