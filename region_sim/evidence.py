@@ -6,6 +6,8 @@ checkers, which read nothing but the history.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from services.receipts.model import Receipt
@@ -39,6 +41,19 @@ class _Evidence(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
     """One piece."""
 
 
+class ControlTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that bound how long a failover may take, in seconds."""
+
+    lease_ttl: float
+    renew_interval: float
+    request_timeout: float
+    cycle: float
+    observe: float
+    rank_delay: float
+    etcd_election: float
+    """Longest time in which etcd elects another leader."""
+
+
 class DrillPlan(_Evidence, frozen=True, kw_only=True, tag="plan"):
     """What was going to be done; the first entry of a history."""
 
@@ -46,7 +61,10 @@ class DrillPlan(_Evidence, frozen=True, kw_only=True, tag="plan"):
     backend: str
     seed: int
     kind: str
+    """Of the first fault."""
     regions: list[str]
+    times: ControlTimes | None = None
+    """What the regions were set to; None: not known, and nothing is held against the formula."""
     parameters: msgspec.Raw
     """The whole drill as JSON, for the reader of the history and for the marks."""
 
@@ -135,4 +153,70 @@ class ReceiptsRead(_Evidence, frozen=True, kw_only=True, tag="receipts_read"):
     count: int
 
 
-Evidence = DrillPlan | FaultSeen | LogRows | LogRead | HeldEnds | StateSeen | MarkerSeen | ReceiptSeen | ReceiptsRead
+class TermSeen(_Evidence, frozen=True, kw_only=True, tag="term"):
+    """A term as the coordination store's leader key showed it to a watcher outside the regions."""
+
+    region: str
+    instance: str
+    epoch: Epoch
+    seen_ms: int
+    gone_ms: int
+    """0: still there when the drill ended."""
+
+
+class TransitionSeen(_Evidence, frozen=True, kw_only=True, tag="transition"):
+    """An entry of the controllers' own history: acquired, resigned, pause, resume, switchover, failover."""
+
+    seq: int
+    at_ms: int
+    region: str
+    kind: str
+    sentence: str
+    by: str
+    epoch: Epoch | None
+    operation_id: str
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model said to one question."""
+
+    question: str
+    items: list[str]
+    """Best first."""
+    scores: list[float]
+
+
+class PredictionsSeen(_Evidence, frozen=True, kw_only=True, tag="predictions"):
+    """The same questions put to a region's model, before the first fault and at the end."""
+
+    region: str
+    when: Literal["before", "after"]
+    model: str
+    """Name and version, as the region says it."""
+    predictions: list[Prediction]
+
+
+class DeadSeen(_Evidence, frozen=True, kw_only=True, tag="dead"):
+    """Dead letters in a region's logs: what was read and could not be counted."""
+
+    region: str
+    log: str
+    places: list[tuple[str, int, int]]
+    """Log, partition and offset of the records that they speak of."""
+
+
+Evidence = (
+    DrillPlan
+    | TermSeen
+    | TransitionSeen
+    | PredictionsSeen
+    | DeadSeen
+    | FaultSeen
+    | LogRows
+    | LogRead
+    | HeldEnds
+    | StateSeen
+    | MarkerSeen
+    | ReceiptSeen
+    | ReceiptsRead
+)

@@ -21,7 +21,8 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Target = str
-"""`active`, `passive`, `etcd-leader` or the name of a site; looked up when the fault comes."""
+"""`active`, `passive`, `etcd-leader`, `first` (whom the first fault hit) or a site; looked up when the fault comes."""
+WORDS_OF_TARGETS: Final = ("active", "passive", "etcd-leader", "first")
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,29 +85,38 @@ class Phases(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Without load: until all regions stand at one frontier."""
 
 
-class Kill(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="kill", tag_field="kind"):
-    """SIGKILL; healed by starting the site again (single processes are started by their supervisor)."""
+class _Fault(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all faults have in common."""
 
     target: Target = "active"
+    at_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """After the phase of faults began."""
+    for_seconds: Positive | None = None
+    """Healed so long after it was injected; none: when the drill heals everything."""
+
+
+class Kill(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="kill", tag_field="kind"):
+    """SIGKILL; healed by starting the site again (single processes are started by their supervisor)."""
+
     processes: list[str] = []
     """Names of single processes; empty: all of the site, its supervisor included."""
     also_etcd_leader: bool = False
     """Kill the etcd member that leads at the same moment, wherever it is."""
+    times: Count = 1
+    """More than once: a crash loop; needs `processes`."""
+    every_seconds: Positive = 3.0
 
 
-class Wipe(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="wipe", tag_field="kind"):
+class Wipe(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="wipe", tag_field="kind"):
     """SIGKILL to all of a site, and its directory is deleted."""
 
-    target: Target = "active"
 
-
-class Cut(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cut", tag_field="kind"):
+class Cut(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cut", tag_field="kind"):
     """The broker is killed and comes back without its newest records, as after a power loss.
 
     Its supervisor starts it; with `whole_site`, all of the site is killed and started again by the heal.
     """
 
-    target: Target = "active"
     whole_site: bool = False
     records: Count = 10
     """Taken from each partition, at least: whole batches. Fewer than the load writes until somebody notices."""
@@ -116,30 +126,102 @@ class Cut(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cu
     """So long before, the other regions' replicators are stopped: what was said meanwhile is held by nobody else."""
 
 
-class Pause(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="pause", tag_field="kind"):
+class TopicLoss(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="topic-loss", tag_field="kind"):
+    """The broker is killed and comes back with partitions of its own events log empty: files were deleted."""
+
+    partitions: Count = 1
+
+
+class Pause(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="pause", tag_field="kind"):
     """SIGSTOP to all of a site, or to single processes; healed by SIGCONT."""
 
-    target: Target = "active"
     processes: list[str] = []
 
 
-class Partition(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="partition", tag_field="kind"):
+class Partition(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="partition", tag_field="kind"):
     """The network drops packets between a site and the others; clients reach every side."""
 
-    target: Target = "active"
-    shape: Literal["full", "outgoing", "incoming", "peer"] = "full"
-    """full: from and to all other sites; outgoing, incoming: one direction; peer: the other region only."""
+    shape: Literal["full", "outgoing", "incoming", "peer", "etcd", "data"] = "full"
+    """full: from and to all other sites; outgoing, incoming: one direction; peer: the other region only; etcd: only
+    what etcd and its clients say between sites; data: only what is not etcd."""
 
 
-class Switchover(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="switchover", tag_field="kind"):
+class Link(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="link", tag_field="kind"):
+    """What a site and the others say to each other is late, or some of it is lost."""
+
+    delay_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    jitter_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    loss_share: Share = 0.0
+
+
+class DiskFull(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="disk-full", tag_field="kind"):
+    """Nothing more can be written to a site's directory."""
+
+
+class Model(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="model", tag_field="kind"):
+    """A site's ranking model becomes another file while its inference worker is killed, which then loads it."""
+
+    how: Literal["corrupt", "wrong"] = "corrupt"
+    """corrupt: no model any more; wrong: a model that loads, with the same signature, and predicts something else."""
+
+
+class Poison(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="poison", tag_field="kind"):
+    """Records that are no frames are written into a site's own events log, past its gateway. No heal."""
+
+    records: Count = 20
+
+
+class Herd(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="herd", tag_field="kind"):
+    """Clients that all ask a site at once, as when everybody comes back to it. No heal."""
+
+    clients: Count = 200
+    searches_each: Count = 3
+
+
+class ClockFault(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="clock", tag_field="kind"):
+    """A site's wall clock is set, and from then on all its clocks run at another rate; healed by the rate 1."""
+
+    step_seconds: float = 0.0
+    rate: Annotated[float, msgspec.Meta(gt=0, le=2)] = 1.0
+
+
+class StoreFault(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="store", tag_field="kind"):
+    """Something that etcd does to its clients. `target` is the site whose clients meet it."""
+
+    how: Literal["lost-replies", "silent-watches", "compaction", "new-leader", "stale-revocation"] = "lost-replies"
+    """lost-replies: writes happen and their answers do not come; silent-watches: they end and cannot be begun;
+    compaction: watchers fell behind what is remembered; new-leader: every lease begins anew; stale-revocation: the bug
+    of etcd before 3.5.13, by which a renewed lease is ended by a leader of before."""
+
+
+class OperatorPause(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="hold", tag_field="kind"):
+    """An operator says that nothing may move by itself. Healed by `resume`."""
+
+
+class Switchover(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="switchover", tag_field="kind"):
     """An operator moves the activity to another region. No heal."""
 
-    target: Target = "active"
     to: str = ""
     """Empty: the first other region."""
 
 
-Fault = Kill | Wipe | Cut | Pause | Partition | Switchover
+Fault = (
+    Kill
+    | Wipe
+    | Cut
+    | TopicLoss
+    | Pause
+    | Partition
+    | Link
+    | DiskFull
+    | Model
+    | Poison
+    | Herd
+    | ClockFault
+    | StoreFault
+    | OperatorPause
+    | Switchover
+)
 
 
 class Marks(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,8 +231,18 @@ class Marks(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gap_seconds_max: float | None = None
     last_contact_seconds_max: float | None = None
     heal_seconds_max: float | None = None
-    steady_share_min: Share = 0.99
-    """Searches answered before the fault; below it nothing was tested, and the verdict is unknown."""
+    failovers_min: Annotated[int, msgspec.Meta(ge=0)] = 0
+    failovers_max: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Changes of the active region from the first fault to the end; 0 for what must not move the activity."""
+    dead_letters_min: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Steady(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The steady-state hypothesis: holds before the first fault, or nothing was tested; and again after the heal."""
+
+    answered_share_min: Share = 0.99
+    """Of the searches of the library, that were answered."""
+    latency_p99_ms_max: Positive | None = None
 
 
 class Drill(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,7 +250,8 @@ class Drill(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,60}$")]
     summary: str
-    fault: Fault
+    faults: Annotated[list[Fault], msgspec.Meta(min_length=1)]
+    steady: Steady = Steady()
     topology: Topology = Topology()
     load: Load = Load()
     phases: Phases = Phases()
@@ -221,18 +314,30 @@ def _contradiction(drill: Drill) -> str | None:
         return f"two sites have one name: {', '.join(sites)}"
     if not topology.witness and len(topology.regions) < 3:
         return "two regions need a witness: without one, nobody has a majority when a region is lost"
-    if isinstance(drill.fault, Partition) and topology.network != "namespaces":
-        return 'a partition needs topology.network = "namespaces": on loopback there is no network to cut'
-    return _wrong_target(drill, sites)
+    return next((why for fault in drill.faults if (why := _fault_problem(fault, drill, sites)) is not None), None)
 
 
-def _wrong_target(drill: Drill, sites: Sequence[str]) -> str | None:
+def _fault_problem(fault: Fault, drill: Drill, sites: Sequence[str]) -> str | None:
     topology = drill.topology
-    target = drill.fault.target
-    if target not in ("active", "passive", "etcd-leader", *sites):
-        return f"fault.target {target!r} is none of active, passive, etcd-leader, {', '.join(sites)}"
-    if isinstance(drill.fault, Cut) and target in ("etcd-leader", topology.witness):
-        return f"fault.target {target!r} has no log that could be cut"
-    if isinstance(drill.fault, Switchover) and drill.fault.to and drill.fault.to not in topology.regions:
-        return f"fault.to {drill.fault.to!r} is no region; there are: {', '.join(topology.regions)}"
+    if isinstance(fault, Partition | Link) and topology.network != "namespaces":
+        return f'a {kind_of(fault)} fault needs topology.network = "namespaces": on loopback there is no network to cut'
+    if fault.target not in (*WORDS_OF_TARGETS, *sites):
+        return f"faults.target {fault.target!r} is none of {', '.join([*WORDS_OF_TARGETS, *sites])}"
+    if fault.target == "first" and fault is drill.faults[0]:
+        return "the first fault cannot have the target `first`"
+    if isinstance(fault, Cut | TopicLoss | Poison | Model) and fault.target in ("etcd-leader", topology.witness):
+        return f"faults.target {fault.target!r} has neither a log nor a model"
+    return _field_problem(fault, drill)
+
+
+def _field_problem(fault: Fault, drill: Drill) -> str | None:
+    if isinstance(fault, Switchover) and fault.to and fault.to not in drill.topology.regions:
+        return f"faults.to {fault.to!r} is no region; there are: {', '.join(drill.topology.regions)}"
+    if isinstance(fault, Kill) and fault.times > 1 and not fault.processes:
+        return "a crash loop (times) needs the processes that crash"
     return None
+
+
+def kind_of(fault: Fault) -> str:
+    """The word that a drill file says for this kind of fault."""
+    return str(fault.__struct_config__.tag)
