@@ -205,8 +205,15 @@ class DeadSeen(_Evidence, frozen=True, kw_only=True, tag="dead"):
     """Log, partition and offset of the records that they speak of."""
 
 
+class CountsSeen(_Evidence, frozen=True, kw_only=True, tag="counts"):
+    """What the parts of a deployment counted of themselves, for the coverage of a campaign; judges nothing."""
+
+    counts: dict[str, int]
+
+
 Evidence = (
     DrillPlan
+    | CountsSeen
     | TermSeen
     | TransitionSeen
     | PredictionsSeen

@@ -30,6 +30,11 @@ CLOCK_PREFIXES = {
     "tests/": "waits with deadlines of the machine's own time",
     "infra/": "runs before anything is installed",
 }
+# Where generators are made from a seed; `random.Random()` without one stays forbidden there.
+SEEDED_PREFIXES = {
+    "region_sim/memory/": "one seed decides a whole world",
+    "region_sim/campaign/": "one seed decides a drill",
+}
 BANNED_CALLS = {
     ("time", "time"): "take a Clock, or the time as an argument",
     ("time", "time_ns"): "take a Clock, or the time as an argument",
@@ -123,11 +128,26 @@ def test_only_the_clock_asks_for_chance() -> None:
         [
             f"{path}:{node.lineno} imports {name}: {BANNED_MODULES[name]}"
             for path, tree in trees()
-            if path not in CLOCK_FILES and not path.startswith("tests/")
+            if path not in CLOCK_FILES and not path.startswith(("tests/", *SEEDED_PREFIXES))
             for node in ast.walk(tree)
             if isinstance(node, ast.Import | ast.ImportFrom)
             for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
             if name in BANNED_MODULES and getattr(node, "level", 0) == 0
+        ]
+    )
+
+
+def test_seeded_places_draw_only_from_a_seed() -> None:
+    """The module's own functions, and a generator without a seed, differ from run to run."""
+    assert_none(
+        [
+            f"{path}:{node.lineno} calls random.{node.func.attr}: draw from random.Random(seed)"
+            for path, tree in trees()
+            if path.startswith(tuple(SEEDED_PREFIXES))
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if isinstance(node.func.value, ast.Name) and node.func.value.id == "random"
+            if node.func.attr != "Random" or not node.args
         ]
     )
 
