@@ -63,7 +63,8 @@ def run(
     options = RunOptions(
         name=drill, changes=set or [], seed=seed, repeat=repeat, out=out, attach=attach, keep=keep, quiet=json
     )
-    verdicts = run_drill(loaded, options)
+    ran = run_drill(loaded, options)
+    verdicts = [one.verdict for one in ran]
     if json:
         shown = verdicts[0] if len(verdicts) == 1 else verdicts
         print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())

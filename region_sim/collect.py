@@ -7,22 +7,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Literal, Protocol
 
 import aiohttp
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from region_sim.asking import Asking
-from region_sim.evidence import HeldEnds, LogRead, LogRows, MarkerSeen, ReceiptSeen, ReceiptsRead, Row, StateSeen
+from region_sim.evidence import (
+    DeadSeen,
+    HeldEnds,
+    LogRead,
+    LogRows,
+    MarkerSeen,
+    ReceiptSeen,
+    ReceiptsRead,
+    Row,
+    StateSeen,
+    TransitionSeen,
+)
 from region_sim.history import HistoryWriter
+from region_sim.predictions import NotPredicted, ask_model
+from region_sim.terms import TermWatch
 from services.common.clock import Clock
 from services.common.deployment import Site
 from services.ledger.errors import LogUnreadable
 from services.ledger.rawlog import RawLog, RawRecord
 from services.ledger.verdict import Claims
+from services.receipts.client import history as transitions
 from services.receipts.client import receipts
 from services.receipts.model import Receipt
 from streams.copies import hole_end, origin_of
+from streams.dead_letter import DeadLetter, read_dead_letters
+from streams.delivery import DeliveryError
 from streams.epochs import decode_marker
 from streams.errors import FrameCorrupt, UnknownFrameVersion
 from streams.frame import Columns, decode_frame
@@ -30,10 +47,24 @@ from streams.kinds import Kind
 from streams.logs import consumer_settings, events_log
 
 WHO = "collector"
+DEAD = ".dead"
 ROWS_AN_ENTRY = 500
 POLL_SECONDS = 0.25
 LAST_RECORD_SECONDS = 5.0
 RECEIPT_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError)
+
+
+class RawRecords(Protocol):
+    """What is read of one log."""
+
+    def names(self) -> list[str]:
+        """All logs there. Raises LogUnreadable."""
+
+    def ends(self) -> dict[int, int]:
+        """After the last record, by partition. Raises LogUnreadable."""
+
+    def read(self, until: dict[int, int]) -> Iterator[RawRecord]:
+        """All records below `until`. Raises LogUnreadable."""
 
 
 class Collector:
@@ -44,11 +75,23 @@ class Collector:
         self._history = history
         self._clock = clock
 
+    def raw(self, site: Site, log: str) -> RawRecords:
+        """A log of a site, record by record; the log "" only lists names. A model of a world has logs of its own."""
+        return RawLog(site.bootstrap, log)
+
+    def origin_ends(self, site: Site, log: str) -> dict[int, int]:
+        """By partition, the next offset in the origin log, from the last record of a site's copy. Blocks."""
+        return _origin_ends(site.bootstrap, log)
+
+    def dead_letters(self, site: Site, log: str) -> list[DeadLetter]:
+        """What lies in a site's log of dead letters. Blocks. Raises DeliveryError, KafkaException."""
+        return list(read_dead_letters(site.bootstrap, log.removesuffix(DEAD)))
+
     async def held_ends(self, survivor: Site, incarnation: str) -> None:
         """How much of a lost life's events log a survivor holds now."""
         log = events_log(incarnation)
         try:
-            ends = await asyncio.to_thread(_origin_ends, survivor.bootstrap, log)
+            ends = await asyncio.to_thread(self.origin_ends, survivor, log)
         except LogUnreadable as error:
             self._history.add("fail", "collect", WHO, region=survivor.name, error=str(error))
             return
@@ -78,9 +121,9 @@ class Collector:
             claims = states[site.name]
             assert claims is not None
             try:
-                for log in _logs(site, ".events"):
+                for log in self._logs(site, ".events"):
                     folded = claims.next_offsets(log)
-                    for partition, end in RawLog(site.bootstrap, log).ends().items():
+                    for partition, end in self.raw(site, log).ends().items():
                         if folded.get(partition, 0) < end:
                             return f"{site.name} has folded {folded.get(partition, 0)} of {end} in {log}/{partition}"
             except LogUnreadable as error:
@@ -88,13 +131,15 @@ class Collector:
         return None
 
     async def logs(self) -> None:
-        """All events logs, and the markers of all rankings logs, of every region."""
+        """All events logs, the markers of all rankings logs, and all dead letters, of every region."""
         for site in self._asking.deployment.regions:
             try:
-                for log in await asyncio.to_thread(_logs, site, ".events"):
+                for log in await asyncio.to_thread(self._logs, site, ".events"):
                     await asyncio.to_thread(self._events, site, log)
-                for log in await asyncio.to_thread(_logs, site, ".rankings"):
+                for log in await asyncio.to_thread(self._logs, site, ".rankings"):
                     await asyncio.to_thread(self._markers, site, log)
+                for log in await asyncio.to_thread(self._logs, site, DEAD):
+                    await asyncio.to_thread(self._dead, site, log)
             except LogUnreadable as error:
                 self._history.add("fail", "collect", WHO, region=site.name, error=str(error))
 
@@ -113,6 +158,59 @@ class Collector:
                     break
                 await self._clock.sleep(POLL_SECONDS)
 
+    async def transitions(self) -> None:
+        """The controllers' history, as the first controller that answers shows it."""
+        problems = []
+        for site in self._asking.deployment.regions:
+            try:
+                answer = await transitions(self._asking.session, site.url("control"))
+            except RECEIPT_FAILURES as error:
+                problems.append(f"{site.name}: {error}")
+                continue
+            if answer.broken:
+                self._history.add("fail", "collect", WHO, region=site.name, error=f"history: {answer.broken}")
+            for entry in answer.entries:
+                piece = TransitionSeen(
+                    seq=entry.sequence,
+                    at_ms=entry.at_ms,
+                    region=entry.region,
+                    kind=entry.kind,
+                    sentence=entry.sentence,
+                    by=entry.by,
+                    epoch=entry.epoch,
+                    operation_id=entry.operation_id,
+                )
+                self._history.add("info", "collect", WHO, region=site.name, evidence=piece)
+            return
+        self._history.add("fail", "collect", WHO, error=f"history: {'; '.join(problems)}")
+
+    def terms(self, watch: TermWatch) -> None:
+        """The terms that were seen from outside."""
+        if watch.missed or watch.damaged:
+            error = f"terms: some may be missing, and {watch.damaged} could not be read"
+            self._history.add("fail", "collect", WHO, error=error)
+        for term in watch.seen():
+            self._history.add("info", "collect", WHO, region=term.region, evidence=term)
+
+    async def predictions(self, when: Literal["before", "after"]) -> None:
+        """What every region's model says to the same questions."""
+        for site in self._asking.deployment.regions:
+            try:
+                seen = await ask_model(site.name, when, site.url("inference"), self._clock)
+            except NotPredicted as error:
+                self._history.add("fail", "collect", WHO, region=site.name, error=f"predictions {when}: {error}")
+                continue
+            self._history.add("info", "collect", WHO, region=site.name, evidence=seen)
+
+    def _dead(self, site: Site, log: str) -> None:
+        try:
+            letters = self.dead_letters(site, log)
+        except (DeliveryError, KafkaException) as error:
+            raise LogUnreadable(f"{log} at {site.bootstrap} cannot be read: {error}") from error
+        places = [(letter.origin.log, letter.origin.partition, letter.origin.offset) for letter in letters]
+        piece = DeadSeen(region=site.name, log=log, places=places)
+        self._history.add("info", "collect", WHO, region=site.name, evidence=piece)
+
     def _receipts(self, site: Site, found: list[Receipt]) -> None:
         for receipt in found:
             piece = ReceiptSeen(seen_in=site.name, receipt=receipt)
@@ -121,7 +219,7 @@ class Collector:
         self._history.add("info", "collect", WHO, region=site.name, evidence=read)
 
     def _events(self, site: Site, log: str) -> None:
-        raw = RawLog(site.bootstrap, log)
+        raw = self.raw(site, log)
         rows: dict[int, list[Row]] = {}
         ends: dict[int, int] = {}
         corrupt = holes = 0
@@ -145,12 +243,15 @@ class Collector:
         read = LogRead(region=site.name, log=log, next_offsets=ends, corrupt=corrupt, holes=holes)
         self._history.add("info", "collect", WHO, region=site.name, evidence=read)
 
+    def _logs(self, site: Site, ending: str) -> list[str]:
+        return [name for name in self.raw(site, "").names() if name.endswith(ending)]
+
     def _add_rows(self, site: Site, log: str, partition: int, rows: list[Row]) -> None:
         piece = LogRows(region=site.name, log=log, partition=partition, rows=rows)
         self._history.add("info", "collect", WHO, region=site.name, evidence=piece)
 
     def _markers(self, site: Site, log: str) -> None:
-        raw = RawLog(site.bootstrap, log)
+        raw = self.raw(site, log)
         for record in raw.read(raw.ends()):
             try:
                 marker = decode_marker(record.value, record.headers)
@@ -187,10 +288,6 @@ def _rows(record: RawRecord, columns: Columns) -> Iterator[Row]:
             ranking=event.ranking.hex(),
             body="" if event.kind is Kind.SERVED else event.body.decode(),
         )
-
-
-def _logs(site: Site, ending: str) -> list[str]:
-    return [name for name in RawLog(site.bootstrap, "").names() if name.endswith(ending)]
 
 
 def _apart(states: dict[str, Claims | None]) -> str | None:

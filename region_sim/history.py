@@ -85,6 +85,8 @@ class HistoryWriter:
         self.written = 0
         self.answers: Counter[str] = Counter()
         """Accepted rankings by region, for whoever waits for the first of another one."""
+        self.newest: tuple[str, Epoch] | None = None
+        """The region and the epoch of the newest accepted ranking that bore a larger epoch than those before."""
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +144,8 @@ class HistoryWriter:
         self.written += 1
         if op == "search" and type == "ok":
             self.answers[region] += 1
+            if epoch is not None and (self.newest is None or epoch > self.newest[1]):
+                self.newest = region, epoch
         return entry
 
     def flush(self) -> None:

@@ -1,26 +1,30 @@
 """The part of a drill that runs where its clients are: outside the regions, but inside their network.
 
 With network namespaces only processes in the deployment's own "outside" reach the regions, so this is a process of its
-own: `python -m region_sim.inside DIRECTORY`. It writes the history and says nothing else.
+own: `python -m region_sim.inside DIRECTORY`. It writes the history, and tells whoever watches what happens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
 import msgspec
 
+from region_sim.backends.process_world import ProcessWorld
 from region_sim.conduct import Conductor
 from region_sim.errors import DrillBroken
 from region_sim.history import HistoryWriter
+from region_sim.live import watching
 from region_sim.spec import Drill
 from region_sim.verdict import HISTORY_FILE
 from services.common.clock import Clock, SystemClock
 from services.common.deployment import load_deployment
 
 ORDER_FILE = "order.json"
+INTERRUPTED = 130
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,18 +39,23 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 async def carry_out(directory: Path, clock: Clock) -> None:
     """Carry the order in `directory` out. Raises RegionSimError."""
     order = msgspec.json.decode((directory / ORDER_FILE).read_bytes(), type=Order)
-    deployment = load_deployment(Path(order.deployment))
+    backend = ProcessWorld(load_deployment(Path(order.deployment)), clock)
     with HistoryWriter(directory / HISTORY_FILE, clock) as history:
-        await Conductor(order.drill, order.seed, order.run, deployment, history, clock).run()
+        async with watching(order.drill, history, clock) as watch:
+            await Conductor(order.drill, order.seed, backend, history, run=order.run, watch=watch).run()
 
 
 def main() -> int:
     """Exit code 0: there is a history to judge; 1: the drill broke."""
+    # Started by a program that may have been ignoring it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         asyncio.run(carry_out(Path(sys.argv[1]), SystemClock()))
     except DrillBroken as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

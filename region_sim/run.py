@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +12,18 @@ from pathlib import Path
 
 import msgspec
 
-from region_sim.backends.process import ProcessBackend, end_deployment, start_deployment
-from region_sim.errors import DrillBroken
+from region_sim.backends.base import BackendName
+from region_sim.backends.process import end_deployment, start_deployment
+from region_sim.backends.process_inside import carry_out_inside
+from region_sim.conduct import refuse
+from region_sim.errors import RegionSimError
+from region_sim.faults.refusals import refusal
+from region_sim.history import HistoryWriter
 from region_sim.inside import ORDER_FILE, Order
+from region_sim.interrupted import undisturbed
 from region_sim.spec import Drill
-from region_sim.verdict import Verdict, judge_directory
+from region_sim.verdict import HISTORY_FILE, Verdict, judge_directory
+from region_sim.watching import Lines
 from services.common.clock import Clock, SystemClock
 from services.common.deployment import Deployment, load_deployment
 
@@ -38,34 +43,65 @@ class RunOptions:
     attach: Path | None
     keep: bool
     quiet: bool
+    backend: BackendName = "process"
+    replay: str = ""
+    """The command that runs it again, where that is not the one that follows from the rest."""
 
 
-def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> list[Verdict]:
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One run of a drill."""
+
+    directory: Path
+    verdict: Verdict
+    report: Path | None
+    """The page for people; None when it could not be written."""
+
+
+def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> list[Ran]:
     """Run a drill, as often as it is to be repeated. Raises RegionSimError, SettingsError."""
     clock = clock or SystemClock()
     if not options.quiet:
-        parameters = msgspec.json.encode(drill).decode()
-        print(f"{drill.name}: seed {options.seed}, parameters {parameters}", flush=True)
+        print(announcement(drill, options), flush=True)
     first = _directory(options.out, drill.name, clock)
-    verdicts = []
-    with _deployment(drill, options, first) as deployment:
+    ran: list[Ran] = []
+    with _world(drill, options, first) as once:
         for number in range(options.repeat):
             directory = first if number == 0 else _directory(options.out, drill.name, clock)
             seed = options.seed + number
-            output = subprocess.DEVNULL if options.quiet else None
-            verdict = _once(drill, seed, directory, deployment, replay_command(options, seed), output)
-            verdicts.append(verdict)
+            verdict = once(directory, seed, replay_command(options, seed))
+            ran.append(Ran(directory, verdict, report_of(directory)))
+            _link_latest(directory)
             if not options.quiet:
                 rto = f", RTO {verdict.rto_seconds} s" if verdict.rto_seconds is not None else ""
                 print(f"seed {seed}: {verdict.verdict}{rto} ({directory})", flush=True)
-    if not options.keep and all(verdict.verdict == "valid" for verdict in verdicts):
+    if not options.keep and all(one.verdict.verdict == "valid" for one in ran):
         shutil.rmtree(first / SITES_DIR, ignore_errors=True)
-    return verdicts
+    return ran
+
+
+def announcement(drill: Drill, options: RunOptions) -> str:
+    """The seed and every parameter: what somebody needs who wants to see the same."""
+    lines = [f"{drill.name}: backend {options.backend}, seed {options.seed}", f"  {drill.summary}"]
+    plain = msgspec.to_builtins(drill)
+    for name, table in plain.items():
+        if name == "faults":
+            for number, fault in enumerate(table):
+                lines.append(f"  faults.{number}: {_values(fault)}")
+        elif isinstance(table, dict):
+            lines.append(f"  {name}: {_values(table)}")
+    return "\n".join(lines)
+
+
+def _values(table: dict[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in table.items() if value is not None)
 
 
 def replay_command(options: RunOptions, seed: int) -> str:
     """The command that runs the same drill with the same load again."""
-    words = ["region-sim", "run", options.name, "--backend", "process", "--seed", str(seed)]
+    if options.replay:
+        return options.replay
+    words = ["region-sim", "run", options.name, "--backend", options.backend, "--seed", str(seed)]
     for change in options.changes:
         words += ["--set", change]
     if options.attach is not None:
@@ -73,20 +109,52 @@ def replay_command(options: RunOptions, seed: int) -> str:
     return shlex.join(words)
 
 
-def _once(drill: Drill, seed: int, directory: Path, deployment: Deployment, replay: str, output: int | None) -> Verdict:
-    order = Order(drill=drill, seed=seed, run=directory.name[-10:], deployment=deployment.directory)
-    (directory / ORDER_FILE).write_bytes(msgspec.json.encode(order))
-    command = [sys.executable, "-m", "region_sim.inside", str(directory)]
-    if deployment.network == "namespaces":
-        command = ProcessBackend(deployment).network.command(None, command)
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise DrillBroken(f"{done.stderr.strip()[-2000:]} (see {directory})")
-    verdict = judge_directory(directory, replay)
-    _link_latest(directory)
-    return verdict
+def report_of(directory: Path) -> Path | None:
+    """Write the report of a run beside its verdict; a verdict stands without one."""
+    from region_sim.report import write_report
+
+    try:
+        return write_report(directory)
+    except (RegionSimError, OSError) as error:
+        print(f"no report: {error}", flush=True)
+        return None
+
+
+Once = Callable[[Path, int, str], Verdict]
+"""Carries the drill out once: into a directory, with a seed, and with the command that does so again."""
+
+
+@contextmanager
+def _world(drill: Drill, options: RunOptions, first: Path) -> Iterator[Once]:
+    """Yield what runs the drill once in the world that was asked for."""
+    if options.backend == "memory":
+
+        def in_memory(directory: Path, seed: int, replay: str) -> Verdict:
+            from region_sim.memory.run import run_in_memory
+
+            watch = None if options.quiet else Lines()
+            return run_in_memory(drill, seed, directory, replay=replay, watch=watch).verdict
+
+        yield in_memory
+        return
+    if any(refusal(fault) is not None for fault in drill.faults):
+
+        def refused(directory: Path, seed: int, replay: str) -> Verdict:
+            with HistoryWriter(directory / HISTORY_FILE, SystemClock()) as history:
+                refuse(drill, seed, "process", refusal, history)
+            return judge_directory(directory, replay)
+
+        yield refused
+        return
+    with _deployment(drill, options, first) as deployment:
+
+        def on_processes(directory: Path, seed: int, replay: str) -> Verdict:
+            order = Order(drill=drill, seed=seed, run=directory.name[-10:], deployment=deployment.directory)
+            (directory / ORDER_FILE).write_bytes(msgspec.json.encode(order))
+            carry_out_inside(directory, deployment, quiet=options.quiet)
+            return judge_directory(directory, replay)
+
+        yield on_processes
 
 
 @contextmanager
@@ -99,7 +167,8 @@ def _deployment(drill: Drill, options: RunOptions, directory: Path) -> Iterator[
         yield start_deployment(sites, drill.topology)
     finally:
         if not options.keep:
-            end_deployment(sites)
+            with undisturbed():
+                end_deployment(sites)
 
 
 def _directory(out: Path, name: str, clock: Clock) -> Path:

@@ -44,8 +44,8 @@ class Load(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An open loop: the schedule is fixed beforehand, whatever the regions do."""
 
     source: Literal["synthetic", "replay"] = "synthetic"
-    """synthetic: made from the seed, said by the library and by bare clients; replay: a shop's log, said by one app with
-    the library, which asks for a ranking before each click and is judged by the click that followed."""
+    """synthetic: made from the seed, said by the library and by bare clients; replay: a shop's log, said by one app
+    with the library, which asks for a ranking before each click and is judged by the click that followed."""
     data: str = "shop"
     """Of a replay: a folder, a file, or `shop[:SEED]`."""
     bulk_searches: Annotated[int, msgspec.Meta(ge=0)] = 30_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from infra.runtime.network import RegionNetwork
 from region_sim.errors import DrillBroken
 from region_sim.spec import Topology
-from services.common.deployment import Deployment, load_deployment
+from services.common.deployment import DEPLOYMENT_FILE, Deployment, load_deployment
 from services.region import run_file
 from services.region.run_file import ProcessIdentity
 
@@ -37,12 +37,19 @@ def start_deployment(directory: Path, topology: Topology) -> Deployment:
 
 
 def end_deployment(directory: Path) -> None:
-    """End all sites. Raises DrillBroken."""
+    """End all sites, if any was started. Raises DrillBroken."""
+    if not (directory / DEPLOYMENT_FILE).exists():
+        return
+    hands = ProcessBackend(load_deployment(directory))
+    for site in hands.deployment.sites:
+        # What was stopped and never continued would have to be waited for.
+        hands.signal(hands.processes(site.name, []), signal.SIGCONT)
     _meridian(["down", "--data-dir", str(directory)], DOWN_SECONDS_MAX)
 
 
 def _meridian(arguments: list[str], seconds_max: float) -> str:
     try:
+        # A session of its own: Ctrl-C on a terminal is for us, and what was begun is then ended in order.
         done = subprocess.run(
             [*MERIDIAN, *arguments],
             stdin=subprocess.DEVNULL,
@@ -51,6 +58,7 @@ def _meridian(arguments: list[str], seconds_max: float) -> str:
             text=True,
             check=False,
             timeout=seconds_max,
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired as late:
         raise DrillBroken(f"`meridian {' '.join(arguments)}` did not end within {seconds_max:g} s") from late
@@ -72,6 +80,11 @@ class ProcessBackend:
         if self.deployment.network != "namespaces":
             raise DrillBroken("on loopback there is no network to cut: start the deployment with --network namespaces")
         return RegionNetwork(tuple(site.name for site in self.deployment.sites), self.deployment.holder_pid)
+
+    @property
+    def region_names(self) -> list[str]:
+        """The regions, in the deployment's order."""
+        return [site.name for site in self.deployment.regions]
 
     def processes(self, site: str, names: list[str]) -> list[ProcessIdentity]:
         """The living processes of a site and all that they started; no names: all, its supervisor first."""
@@ -124,6 +137,10 @@ class ProcessBackend:
             record = run_file.read(self.deployment.site_dir(site))
             if record is None or not run_file.is_alive(record.supervisor):
                 raise
+
+    def stop(self, site: str) -> None:
+        """End a site as an operator does. Raises DrillBroken."""
+        _meridian(["down", "--site", site, "--data-dir", self.deployment.directory], DOWN_SECONDS_MAX)
 
     def operator(self, arguments: list[str], seconds_max: float) -> dict[str, object]:
         """Carry out a verb of `meridian` with --json, and return what it printed. Raises DrillBroken."""

@@ -50,6 +50,15 @@ class OpenLoop:
         while self._calls:
             await asyncio.wait(self._calls)
 
+    async def abandon(self) -> None:
+        """Drop everything that is under way: the drill was ended early, or has had all its answers."""
+        self._stopped = True
+        left = [*self._loops, *self._calls]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
     async def _loop(self, process: str, call: Call, rate: float) -> None:
         start = self._clock.monotonic()
         number = 0

@@ -1,0 +1,62 @@
+"""What the regions of a running deployment are set to, read from a controller's own environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from infra.runtime.etcd import ELECTION_MS
+from region_sim.evidence import ControlTimes
+from services.common.settings import SettingsError, load
+from services.controller.settings import ControllerSettings
+from services.coordination.settings import CoordinationSettings
+from services.region.run_file import ProcessIdentity
+
+CONTROLLER = "controller"
+ELECTIONS_MAX = 2
+"""A follower waits for one to two election time-outs before it stands for election."""
+
+
+class Hands(Protocol):
+    """The part of ProcessBackend that is needed here."""
+
+    @property
+    def region_names(self) -> list[str]:
+        """The regions."""
+
+    def processes(self, site: str, names: list[str]) -> list[ProcessIdentity]:
+        """The living processes of a site."""
+
+
+def control_times(hands: Hands) -> ControlTimes | None:
+    """The settings of the first controller that runs; None when none does, or it cannot be read."""
+    for region in hands.region_names:
+        for process in hands.processes(region, [CONTROLLER]):
+            found = _times(Path(f"/proc/{process.pid}"))
+            if found is not None:
+                return found
+    return None
+
+
+def _times(process: Path) -> ControlTimes | None:
+    """From the environment of a process that runs as this user."""
+    try:
+        raw = (process / "environ").read_bytes()
+    except OSError:
+        return None
+    pairs = (pair.partition("=") for pair in raw.decode(errors="replace").split("\0"))
+    environment = {name: value for name, equals, value in pairs if equals}
+    try:
+        store = load(CoordinationSettings, environment)
+        controller = load(ControllerSettings, environment)
+    except SettingsError:
+        return None
+    return ControlTimes(
+        lease_ttl=store.lease_ttl_seconds,
+        renew_interval=store.renew_interval_ms / 1000,
+        request_timeout=store.request_timeout_ms / 1000,
+        cycle=controller.cycle_ms / 1000,
+        observe=controller.observe_ms / 1000,
+        rank_delay=controller.rank_delay_seconds,
+        etcd_election=ELECTIONS_MAX * ELECTION_MS / 1000,
+    )
