@@ -27,9 +27,11 @@ from infra.runtime.network_holder import SITE_FD_FIRST
 OUTSIDE_HOST = "10.77.0.1"
 PROGRAMS = ("ip", "nsenter", "unshare")
 HOLDER = Path(__file__).with_name("network_holder.py")
+SLOW_LINK = Path(__file__).with_name("network_slow_link.py")
 NOBODY = "02:00:00:00:00:01"
 """A hardware address that no interface has."""
 CHAIN = "bridge meridian links"
+SLOW_READY_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
 
@@ -57,6 +59,32 @@ def unavailable() -> str | None:
     if tried.returncode != 0:
         return f"the kernel refuses: {tried.stderr.strip()} (user namespaces off, or a container without the right)"
     return None
+
+
+def has_nft() -> bool:
+    """Say whether links can be cut for some ports only."""
+    return _find("nft") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Lose what one site sends to another: all of it, only TCP of these ports, or all TCP but that of these ports."""
+
+    sender: str
+    receiver: str
+    only_ports: tuple[int, ...] = ()
+    but_ports: tuple[int, ...] = ()
+    """At either end of a connection: its answers carry the port as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowLink:
+    """What a site and the others say to each other, each way."""
+
+    delay_seconds: float = 0.0
+    jitter_seconds: float = 0.0
+    """Up to so much later than the delay; packets keep their order."""
+    loss_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +140,7 @@ class RegionNetwork:
     def drop(self, sender: str, receiver: str) -> None:
         """Lose, silently, everything that `sender` sends to `receiver`; the other direction goes on."""
         if self._uses_nft():
-            pair = f'iifname "p{self._index(sender)}" oifname "p{self._index(receiver)}"'
-            self._nft(f"add rule {CHAIN} {pair} drop")
+            self._nft(self._rule(Drop(sender, receiver)))
         else:
             self._ip(sender, f"neigh replace {self.host(receiver)} lladdr {NOBODY} nud permanent dev eth0")
 
@@ -127,6 +154,64 @@ class RegionNetwork:
         for other in self.sites:
             if other != site:
                 self.cut(site, other)
+
+    def drop_only(self, drops: Sequence[Drop]) -> None:
+        """Lose exactly this and nothing else: what was cut before and is not among it goes through again.
+
+        Raises NetworkError when some ports only are to be cut and there is no nft.
+        """
+        if self._uses_nft():
+            self._nft("\n".join([f"flush chain {CHAIN}", *map(self._rule, drops)]))
+            return
+        if any(drop.only_ports or drop.but_ports for drop in drops):
+            raise NetworkError("a cut of some ports only needs nft, which is not here: apt-get install nftables")
+        self.heal()
+        for drop in drops:
+            self.drop(drop.sender, drop.receiver)
+
+    def slow_down(self, site: str, link: SlowLink, said: Path) -> subprocess.Popen[bytes]:
+        """Have every packet between `site` and other sites come late, or be lost; outside notices nothing.
+
+        A process of this project stands between the site's cable and the bridge, because few kernels have what
+        `tc netem` needs. It writes what it did to `said`, and what it complains of after that. It ends with `speed_up`,
+        with the process that started it, or with the network; ending, it joins the cable to the bridge again.
+        Raises NetworkError.
+        """
+        index = self._index(site)
+        outer, inner = f"s{index}", f"t{index}"
+        self._ip(
+            None, f"link add {outer} type veth peer name {inner}", f"link set {inner} arp off up",
+            f"link set {outer} master br0", f"link set {outer} up", f"link set p{index} nomaster",
+            f"link set p{index} arp off",
+        )  # fmt: skip
+        figures = [str(each) for each in (link.delay_seconds, link.jitter_seconds, link.loss_share)]
+        script = [sys.executable, "-I", "-S", str(SLOW_LINK), f"p{index}", inner, OUTSIDE_HOST, str(self.holder_pid)]
+        log = said.with_suffix(".log")
+        with log.open("wb") as complaints:
+            process = subprocess.Popen(
+                self.command(None, [*script, *figures, str(said)]), stdin=subprocess.DEVNULL, stdout=complaints,
+                stderr=complaints, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + SLOW_READY_SECONDS
+        while not said.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                self.speed_up(site, process)
+                raise NetworkError(f"{site}'s link cannot be made slow: {log.read_text()[-300:] or 'no answer'}")
+            time.sleep(0.02)
+        return process
+
+    def speed_up(self, site: str, slow: subprocess.Popen[bytes]) -> None:
+        """End what `slow_down` began. Raises NetworkError."""
+        slow.terminate()
+        try:
+            slow.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            slow.kill()
+            slow.wait()
+        index = self._index(site)
+        self._ip(None, f"link set p{index} arp on", f"link set p{index} master br0")
+        if self._in(None, ["ip", "link", "show", f"s{index}"]).returncode == 0:
+            self._ip(None, f"link del s{index}")
 
     def heal(self) -> None:
         """Let everything through again."""
@@ -167,6 +252,18 @@ class RegionNetwork:
             raise NetworkError(f"there is no site {site!r}; there are: {', '.join(self.sites)}")
         return self.sites.index(site)
 
+    def _rule(self, drop: Drop) -> str:
+        """A slow link's port on the bridge has another name than the site's own."""
+        one, other = self._index(drop.sender), self._index(drop.receiver)
+        rule = f'add rule {CHAIN} iifname {{ "p{one}", "s{one}" }} oifname {{ "p{other}", "s{other}" }}'
+        if drop.only_ports:
+            ports = _set(drop.only_ports)
+            return f"{rule} tcp dport {ports} drop\n{rule} tcp sport {ports} drop"
+        if drop.but_ports:
+            ports = _set(drop.but_ports)
+            return f"{rule} tcp dport != {ports} tcp sport != {ports} drop"
+        return f"{rule} drop"
+
     def _uses_nft(self) -> bool:
         return _find("nft") is not None and self._in(None, ["nft", "list", "chain", *CHAIN.split()]).returncode == 0
 
@@ -178,6 +275,10 @@ class RegionNetwork:
 
     def _in(self, site: str | None, argv: list[str], said: str = "") -> subprocess.CompletedProcess[str]:
         return _run(self.command(site, [_program(argv[0]), *argv[1:]]), said)
+
+
+def _set(ports: Sequence[int]) -> str:
+    return f"{{ {', '.join(map(str, ports))} }}"
 
 
 def _start_holder(directory: Path, count: int) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from region_sim.backends.process import ProcessBackend
 from services.common.clock import Clock
+
+if TYPE_CHECKING:  # the world of processes is made of these plays, and the model of a world keeps their contract
+    from region_sim.backends.process import ProcessBackend
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 
 from region_sim.faults.base import Scene
 from region_sim.faults.kill import KillPlay
+from region_sim.faults.small_disk import is_small_disk
 from region_sim.spec import Kill
 
 
@@ -25,4 +26,7 @@ class WipePlay(KillPlay):
     async def not_injected(self) -> str | None:
         """See FaultPlay."""
         directory = self._scene.backend.deployment.site_dir(self._scene.target)
-        return await super().not_injected() or (f"{directory.name} is still there" if directory.exists() else None)
+        if (problem := await super().not_injected()) is not None or not directory.exists():
+            return problem
+        emptied = is_small_disk(directory) and not any(directory.iterdir())
+        return None if emptied else f"{directory.name} is still there"

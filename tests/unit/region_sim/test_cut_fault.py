@@ -138,8 +138,10 @@ async def test_where_nothing_can_be_cut_the_drill_says_so(tmp_path: Path) -> Non
         assert psutil.Process(east[0].pid).status() != psutil.STATUS_STOPPED
 
 
-def test_a_site_without_a_log_is_refused() -> None:
+def test_a_site_without_a_log_is_refused(tmp_path: Path) -> None:
     """Before anything is started."""
-    assert load_drill("unflushed-loss").fault == Cut(records=10, partitions=2, peers_behind_seconds=0.5)
-    with pytest.raises(BadDrill, match="no log that could be cut"):
-        load_drill("unflushed-loss", ["fault.target=north"])
+    assert Cut(records=10, partitions=2, peers_behind_seconds=0.5) in load_drill("unflushed-loss").faults
+    drill = tmp_path / "cut.toml"
+    drill.write_text('name = "cut"\nsummary = "."\n[[faults]]\nkind = "cut"\ntarget = "north"\n')
+    with pytest.raises(BadDrill, match="has neither a log nor a model"):
+        load_drill(str(drill))
