@@ -116,6 +116,10 @@ class ProcessBackend:
         directory = self.deployment.site_dir(site)
         if directory.is_symlink() or directory.parent != Path(self.deployment.directory):
             raise DrillBroken(f"{directory} is not a site's own directory: nothing is deleted")
+        if directory.is_mount():  # a disk of its own is emptied: what is mounted stays
+            for entry in directory.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            return
         shutil.rmtree(directory)
 
     def start(self, site: str, seconds_max: float) -> None:
