@@ -23,6 +23,9 @@ class SimulationError(Exception):
     """The simulator is wrong, or ran out of things to do: no verdict can come of it."""
 
 
+_process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+
+
 class Process:
     """Something that is stopped, goes on and is killed as one. Made by `Kernel.process`."""
 
@@ -32,13 +35,13 @@ class Process:
         self.is_paused = False
         self.waiting: deque[asyncio.Handle] = deque()
         """What became due while it was stopped, in order."""
+        self.context = contextvars.Context()
+        """For callbacks of its own: `call_soon(..., context=process.context)`."""
+        self.context.run(_process.set, self)
 
     def __repr__(self) -> str:
         state = "dead" if not self.is_alive else "paused" if self.is_paused else "running"
         return f"<process {self.name}: {state}>"
-
-
-_process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
 def running_process() -> Process | None:
@@ -57,6 +60,8 @@ class Kernel(asyncio.AbstractEventLoop):
         self._stopping = False
         self._closed = False
         self._running = False
+        self.outside = contextvars.Context()
+        """For callbacks that belong to no process, whoever asks for them."""
         self.failures: list[BaseException] = []
         """What tasks raised that nobody awaited: bugs of the code under test, or of the simulator."""
         self.steps = 0
@@ -176,10 +181,14 @@ class Kernel(asyncio.AbstractEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, _executor: Any, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        """Run it now, in no time: there are no threads here."""
+        """Run it now, in no time: there are no threads here. What returns a coroutine takes as long as that takes."""
         done: asyncio.Future[T] = self.create_future()
         try:
-            done.set_result(func(*args))
+            found: Any = func(*args)
+            if asyncio.iscoroutine(found):
+                # A blocking call of the shipped code whose model has to wait, as for an answer over the network.
+                return asyncio.Task(found, loop=self)
+            done.set_result(found)
         except Exception as error:  # noqa: BLE001 - handed on, as an executor does
             done.set_exception(error)
         return done
