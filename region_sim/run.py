@@ -18,10 +18,11 @@ from region_sim.backends.process_inside import carry_out_inside
 from region_sim.conduct import refuse
 from region_sim.errors import RegionSimError
 from region_sim.faults.refusals import refusal
+from region_sim.faults.small_disk import small_disks
 from region_sim.history import HistoryWriter
 from region_sim.inside import ORDER_FILE, Order
 from region_sim.interrupted import undisturbed
-from region_sim.spec import Drill
+from region_sim.spec import DiskFull, Drill
 from region_sim.verdict import HISTORY_FILE, Verdict, judge_directory
 from region_sim.watching import Lines
 from services.common.clock import Clock, SystemClock
@@ -163,6 +164,12 @@ def _deployment(drill: Drill, options: RunOptions, directory: Path) -> Iterator[
         yield load_deployment(options.attach)
         return
     sites = (directory / SITES_DIR).absolute()
+    filled = drill.topology.regions if any(isinstance(fault, DiskFull) for fault in drill.faults) else []
+    with small_disks(sites, filled, keep=options.keep):
+        yield from _started(drill, options, sites)
+
+
+def _started(drill: Drill, options: RunOptions, sites: Path) -> Iterator[Deployment]:
     try:
         yield start_deployment(sites, drill.topology)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -19,14 +20,18 @@ MEBIBYTES = 512
 """etcd alone sets 128 aside for its log, before anything was written."""
 UNMOUNT_SECONDS_MAX = 10.0
 FILLER = ".filler"
+LOGS = "logs"
 CHUNK = bytes(1 << 20)
 
 
 @contextlib.contextmanager
-def small_disks(directory: Path, sites: Sequence[str], mebibytes: int = MEBIBYTES) -> Iterator[None]:
+def small_disks(
+    directory: Path, sites: Sequence[str], *, keep: bool = False, mebibytes: int = MEBIBYTES
+) -> Iterator[None]:
     """Give each site's directory in a deployment's a disk of its own. Raises DrillBroken when that is refused.
 
-    For the time of a block, after which nothing of the sites may run any more; what they wrote is gone then.
+    For the time of a block, after which nothing of the sites may run any more; of what they wrote only their programs'
+    logs are left then. With `keep` the disks stay, and `umount` is for who keeps them.
     """
     if sites and os.geteuid() != 0:
         raise DrillBroken("refused: a disk of its own for a site needs root, to mount it: run the drill as root")
@@ -39,7 +44,7 @@ def small_disks(directory: Path, sites: Sequence[str], mebibytes: int = MEBIBYTE
             mounted.append(place)
         yield
     finally:
-        for place in mounted:
+        for place in [] if keep else mounted:
             _unmount(place)
 
 
@@ -84,10 +89,15 @@ def _mount(place: Path, mebibytes: int) -> None:
 
 def _unmount(place: Path) -> None:
     """A process that has just ended may hold it for a moment. Raises DrillBroken."""
+    beside = place.with_name(f".{place.name}-logs")
+    if (place / LOGS).is_dir():
+        shutil.copytree(place / LOGS, beside, dirs_exist_ok=True)
     deadline = time.monotonic() + UNMOUNT_SECONDS_MAX
     while True:
         done = subprocess.run(["umount", str(place)], capture_output=True, text=True, check=False)
         if done.returncode == 0 or not is_small_disk(place):
+            if beside.is_dir():
+                beside.replace(place / LOGS)
             return
         if time.monotonic() > deadline:
             subprocess.run(["umount", "--lazy", str(place)], check=False)
