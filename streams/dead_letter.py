@@ -109,12 +109,13 @@ def _read_partition(consumer: Consumer, topic: str, partition: int) -> Iterator[
         if message.error():
             raise KafkaException(message.error())
         position = (message.offset() or 0) + 1
-        letter = _parse(header_pairs(message.headers()), message.value() or b"")
+        letter = letter_of(header_pairs(message.headers()), message.value() or b"")
         if letter is not None:
             yield letter
 
 
-def _parse(headers: tuple[tuple[str, bytes], ...], value: bytes) -> DeadLetter | None:
+def letter_of(headers: tuple[tuple[str, bytes], ...], value: bytes) -> DeadLetter | None:
+    """The letter that a record of a dead log holds; None when it is none."""
     named = dict(headers)
     try:
         origin = msgspec.json.decode(named[HEADER_POSITION], type=Position)

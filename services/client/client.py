@@ -66,12 +66,16 @@ class MeridianClient:
         self._publisher: Publisher | None = None
         self._discovery: Discovery | None = None
 
-    async def __aenter__(self) -> Self:
+    def open_session(self) -> aiohttp.ClientSession:
+        """Open what requests are made with; a subclass may bring its own."""
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         connector = aiohttp.TCPConnector(limit=self._settings.connections_max, keepalive_timeout=30)
         # The time-outs are this library's own: aiohttp's would count from somewhere else.
         no_timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-        self._session = aiohttp.ClientSession(connector=connector, headers=headers, timeout=no_timeout)
+        return aiohttp.ClientSession(connector=connector, headers=headers, timeout=no_timeout)
+
+    async def __aenter__(self) -> Self:
+        self._session = self.open_session()
         self._transport = Transport(self._gateways, self._clock, self._session)
         interval_seconds = self._settings.discovery_interval_seconds
         self._discovery = Discovery(self._transport, self._gateways, self._epochs, self._clock, interval_seconds)
