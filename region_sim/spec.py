@@ -22,6 +22,8 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Target = str
 """`active`, `passive`, `etcd-leader`, `first` (whom the first fault hit) or a site; looked up when the fault comes."""
+PROCESSES: Final = ("etcd", "kafka", "inference", "processor", "gateway", "replicator", "controller")
+"""Of a region; a witness has etcd alone."""
 WORDS_OF_TARGETS: Final = ("active", "passive", "etcd-leader", "first")
 
 
@@ -79,13 +81,13 @@ class Load(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Phases(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long each part lasts, and how long is waited for what must happen."""
 
-    warm_up_seconds: Positive = 20.0
+    warm_up_seconds: Positive = 15.0
     """Not judged: a region that was just started needs about 12 s under this load until all is compiled."""
     begin_seconds_max: Positive = 90.0
     """Until a region serves and the catalogue is found."""
-    steady_seconds: Positive = 10.0
-    fault_seconds: Positive = 12.0
-    """From the fault (or, longer, the takeover) to its heal."""
+    steady_seconds: Positive = 8.0
+    fault_seconds: Positive = 10.0
+    """From the last fault (or, longer, until the takeover, or until heals with a time of their own) to the heal."""
     takeover_seconds_max: Positive = 30.0
     heal_seconds_max: Positive = 180.0
     after_seconds: Positive = 5.0
@@ -296,16 +298,34 @@ def load_drill(name: str, changes: Sequence[str] = ()) -> Drill:
 
 
 def _replace(table: dict[str, Any], change: str) -> None:
+    """Replace one value; `faults.0.at_seconds` is the first fault's, `faults.N` after the last one adds a fault."""
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise BadDrill(f"--set {change!r}: write it as key=value, such as load.searches_per_second=20")
-    *tables, last = key.strip().split(".")
-    for part in tables:
-        inner = table.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise BadDrill(f"--set {change!r}: {part} is a value, not a table")
-        table = inner
-    table[last] = _value(text.strip())
+    *parts, last = key.strip().split(".")
+    place: Any = table
+    for part in parts:
+        place = _inner(place, part, change)
+    if isinstance(place, dict):
+        place[last] = _value(text.strip())
+    else:
+        _inner(place, last, change)
+        place[int(last)] = _value(text.strip())
+
+
+def _inner(place: Any, part: str, change: str) -> Any:
+    """One step down: into a table, or into one place of a list, which may be the next one after its last."""
+    if isinstance(place, list):
+        if not part.isdecimal() or int(part) > len(place):
+            raise BadDrill(f"--set {change!r}: {part} is no place in a list of {len(place)}; they count from 0")
+        if int(part) == len(place):
+            place.append({})
+        inner = place[int(part)]
+    else:
+        inner = place.setdefault(part, {})
+    if not isinstance(inner, dict | list):
+        raise BadDrill(f"--set {change!r}: {part} is a value, not a table")
+    return inner
 
 
 def _value(text: str) -> Any:
@@ -332,8 +352,8 @@ def _fault_problem(fault: Fault, drill: Drill, sites: Sequence[str]) -> str | No
         return f'a {kind_of(fault)} fault needs topology.network = "namespaces": on loopback there is no network to cut'
     if fault.target not in (*WORDS_OF_TARGETS, *sites):
         return f"faults.target {fault.target!r} is none of {', '.join([*WORDS_OF_TARGETS, *sites])}"
-    if fault.target == "first" and fault is drill.faults[0]:
-        return "the first fault cannot have the target `first`"
+    if fault.target == "first" and (fault is drill.faults[0] or fault.at_seconds < drill.faults[0].at_seconds):
+        return "the target `first` is whom the first fault of the file hit: that one must come before it"
     if isinstance(fault, Cut | TopicLoss | Poison | Model) and fault.target in ("etcd-leader", topology.witness):
         return f"faults.target {fault.target!r} has neither a log nor a model"
     return _field_problem(fault, drill)
@@ -342,6 +362,10 @@ def _fault_problem(fault: Fault, drill: Drill, sites: Sequence[str]) -> str | No
 def _field_problem(fault: Fault, drill: Drill) -> str | None:
     if isinstance(fault, Switchover) and fault.to and fault.to not in drill.topology.regions:
         return f"faults.to {fault.to!r} is no region; there are: {', '.join(drill.topology.regions)}"
+    if isinstance(fault, Kill | Pause):
+        unknown = [name for name in fault.processes if name not in PROCESSES]
+        if unknown:
+            return f"faults.processes {unknown[0]!r} is none of {', '.join(PROCESSES)}"
     if isinstance(fault, Kill) and fault.times > 1 and not fault.processes:
         return "a crash loop (times) needs the processes that crash"
     return None
