@@ -73,6 +73,7 @@ def replay(
     batch_events: int = BATCH_EVENTS,
     answer_seconds: float = ANSWER_SECONDS,
     is_copy: Callable[[str], bool] = lambda _: False,
+    new_consumer: Callable[[dict[str, Any]], Consumer] = Consumer,
 ) -> ReplayResult:
     """Fold `logs` from the state's frontier up to `until`, by default to where they end now. Blocks.
 
@@ -82,7 +83,7 @@ def replay(
     when the broker gives no answer for `answer_seconds`. What was folded before stays folded, the frontier with it.
     """
     taking = fold if isinstance(fold, Fold) else Fold(fold)
-    consumer = Consumer({**consumer_settings(bootstrap, "meridian-replay"), "enable.partition.eof": True})
+    consumer = new_consumer({**consumer_settings(bootstrap, "meridian-replay"), "enable.partition.eof": True})
     try:
         readings = plan(consumer, taking, logs, until, answer_seconds, is_copy)
         run = _Run(taking, readings, dead_letter, batch_events)

@@ -26,6 +26,8 @@ class Attendants:
     desk: ReceiptsDesk
     prover: Prover
     placement: Placement | None
+    watch_seconds: float = WATCH_SECONDS
+    """How often is looked whether a term began, or began to serve."""
     serving_ms: int = 0
     """Unix ms at which this region first served in its present term; 0 before."""
 
@@ -52,7 +54,7 @@ class Attendants:
                 self.desk.took_over(takeover)
             if known is not None and self.serving_ms == 0 and self.controller.is_serving():
                 self.serving_ms = self.controller.clock.unix_ms()
-            await self.controller.clock.sleep(WATCH_SECONDS)
+            await self.controller.clock.sleep(self.watch_seconds)
 
     def _takeover(self, acquired: Acquired) -> Takeover:
         former = self.controller.mirror.former

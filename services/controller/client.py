@@ -75,6 +75,18 @@ class Term:
     """Why not active."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeasePace:
+    """How often a controller is asked."""
+
+    poll_open_seconds: float = POLL_OPEN_SECONDS
+    """While the region is active."""
+    wait_ms: int = WAIT_MS
+
+
+USUAL_PACE: Final = LeasePace()
+
+
 class LeaseFollower:
     """Keeps a region's term up to date by asking its controller. One for each process; `run` is its task."""
 
@@ -84,7 +96,9 @@ class LeaseFollower:
         session: aiohttp.ClientSession,
         clock: Clock,
         on_change: Callable[[LeaseAnswer], None] = lambda _: None,
+        pace: LeasePace = USUAL_PACE,
     ) -> None:
+        self._pace = pace
         self._url = f"{url}/v1/lease"
         self._session = session
         self._clock = clock
@@ -136,12 +150,13 @@ class LeaseFollower:
             self._take(answer, asked_at)
             if active or answer.active:
                 # An answer that was waited for says nothing about time: ask again at once when it became active.
-                await self._clock.sleep(POLL_OPEN_SECONDS if active else 0)
+                await self._clock.sleep(self._pace.poll_open_seconds if active else 0)
 
     async def ask(self, *, wait: bool) -> LeaseAnswer:
         """One question. Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError."""
-        params = {"since": str(self._answer.version), "wait_ms": str(WAIT_MS)} if wait and self._answer else {}
-        limit = ANSWER_SECONDS + (WAIT_MS / 1000 if params else 0)
+        wait_ms = self._pace.wait_ms
+        params = {"since": str(self._answer.version), "wait_ms": str(wait_ms)} if wait and self._answer else {}
+        limit = ANSWER_SECONDS + (wait_ms / 1000 if params else 0)
         async with asyncio.timeout(limit), self._session.get(self._url, params=params) as response:
             response.raise_for_status()
             return msgspec.json.decode(await response.read(), type=LeaseAnswer)

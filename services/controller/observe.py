@@ -63,6 +63,7 @@ class Observer:
         interval_seconds: float,
         on_change: Callable[[], None],
         acknowledged: Callable[[], Acknowledged | None] = dict,
+        hurry_seconds: float = HURRY_SECONDS,
     ) -> None:
         """`acknowledged`: what the coordination store knows of the other regions' logs; None before it was heard."""
         self._urls = urls
@@ -71,6 +72,7 @@ class Observer:
         self._interval_seconds = interval_seconds
         self._on_change = on_change
         self._acknowledged = acknowledged
+        self._hurry_seconds = hurry_seconds
         self._failures: dict[str, int] = {}
         self._reasons: dict[str, str | None] = dict.fromkeys(("processor", "inference", "gateway"), "not asked yet")
         self._hurry = asyncio.Event()
@@ -142,7 +144,7 @@ class Observer:
             except ASK_FAILED as problem:
                 log.debug("the processor does not say how its gate is", reason=str(problem))
             if self._hurry.is_set():
-                await self._clock.sleep(HURRY_SECONDS)
+                await self._clock.sleep(self._hurry_seconds)
                 continue
             with_timeout = asyncio.wait_for(self._hurry.wait(), self._interval_seconds)
             try:
@@ -177,7 +179,7 @@ class Observer:
                 found = replace(self.data.lag, unknown=f"replicator: does not answer ({named(problem)})")
             if found != self.data.lag:
                 self._change(replace(self.data, lag=found))
-            await self._clock.sleep(HURRY_SECONDS if found == NOT_HEARD else self._interval_seconds)
+            await self._clock.sleep(self._hurry_seconds if found == NOT_HEARD else self._interval_seconds)
 
     def _change(self, data: DataPlane) -> None:
         before, self.data = self.data, data

@@ -71,6 +71,10 @@ class Prover:
             return None
         return proof if proof.incarnation == incarnation else None
 
+    def _keep(self, proof: Proof) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_bytes(msgspec.json.encode(proof))
+
     async def prove(self, incarnation: str, own_url: str, peers: dict[str, str]) -> str | None:
         """Try once, with the first peer (name to processor URL) that answers. Return why it is not proven, or None."""
         reason = "no other region answers, with which its state could be compared"
@@ -91,8 +95,7 @@ class Prover:
                 frontier=own.frontier,
                 at_ms=self._clock.unix_ms(),
             )
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.write_bytes(msgspec.json.encode(proof))
+            self._keep(proof)
             log.info("the rebuilt state is proven equal", peer=peer, digest=own.digest)
             return None
         return reason

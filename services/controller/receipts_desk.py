@@ -64,7 +64,9 @@ class ReceiptsDesk:
         serving_ms: Callable[[], int],
         note: Callable[[str, str], None],
         unreachable_seconds: float,
+        cycle_seconds: float = CYCLE_SECONDS,
     ) -> None:
+        self._cycle_seconds = cycle_seconds
         self._store = store
         self._book = book
         self._session = session
@@ -96,7 +98,7 @@ class ReceiptsDesk:
                 log.warning("receipts are brought up to date later", reason=str(problem))
             self._news.clear()
             waiting = asyncio.ensure_future(self._news.wait())
-            pause = asyncio.ensure_future(self._clock.sleep(CYCLE_SECONDS))
+            pause = asyncio.ensure_future(self._clock.sleep(self._cycle_seconds))
             try:
                 await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
             finally:

@@ -15,8 +15,8 @@ from services.gateway.routes import ROUTES, Door, Handler
 from services.gateway.served import ServedEvents
 
 
-def web_app(core: Core, health: Health) -> web.Application:
-    """Everything that is served over HTTP."""
+def add_api_routes(app: web.Application, core: Core, health: Health) -> None:
+    """Serve the public API and the probes."""
     events = EventsApi(core)
     rankings = RankingsApi(core, ServedEvents(core))
     handlers: dict[str, Handler] = {
@@ -27,11 +27,16 @@ def web_app(core: Core, health: Health) -> web.Application:
         "regions": core.directory.regions,
         "held": ReplicationApi(core).held,
     }
-    app = web.Application(client_max_size=core.settings.body_bytes_max, middlewares=[problem_middleware])
     door = Door(core.settings, core.metrics, core.clock)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, door.behind(route, handlers[route.name]))
     health.add_routes(app)
+
+
+def web_app(core: Core, health: Health) -> web.Application:
+    """Everything that is served over HTTP."""
+    app = web.Application(client_max_size=core.settings.body_bytes_max, middlewares=[problem_middleware])
+    add_api_routes(app, core, health)
     add_metrics_route(app, core.metrics.registry)
     description = msgspec.json.encode(document(secured=bool(core.settings.tokens())))
 

@@ -1,6 +1,7 @@
 """Asks the processor how it is. The rule that makes use of it is in `processor_watch`."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -17,15 +18,21 @@ log = get_logger(__name__)
 class ProcessorProbe:
     """Looks at `/readyz` of the processor now and then."""
 
-    def __init__(self, url: str, watch: ProcessorWatch, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        watch: ProcessorWatch,
+        interval_seconds: float,
+        session: Callable[[], aiohttp.ClientSession] = aiohttp.ClientSession,
+    ) -> None:
+        self._session = session
         self._url = f"{url}/readyz"
         self._watch = watch
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
         """Look until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with self._session() as session:
             while True:
                 illness = await self._look(session)
                 if (illness is None) != (self._watch.illness is None):
@@ -36,7 +43,7 @@ class ProcessorProbe:
 
     async def _look(self, session: aiohttp.ClientSession) -> str | None:
         try:
-            async with session.get(self._url) as response:
+            async with asyncio.timeout(_ANSWER_SECONDS), session.get(self._url) as response:
                 if response.status == 200:
                     return None
                 said = (await response.text())[:500].splitlines()

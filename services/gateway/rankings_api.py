@@ -6,7 +6,6 @@ stalled log, a silent processor, a full house) is said at once, with Retry-After
 """
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
@@ -269,10 +268,7 @@ class RankingsApi:
         headers = {HEADER_EPOCH: "{}:{}".format(*ranking.epoch), HEADER_REGION: ranking.region}
         response = web.Response(body=body, content_type="application/json", headers=headers)
         core.desk.check(ranking)
-        # Nothing happens between the check and the socket: handing the response back would let other tasks run first.
-        with contextlib.suppress(ConnectionError):
-            await response.prepare(request)
-            await response.write_eof()
+        await core.send(request, response)
         core.metrics.rungs.labels(ranking.rung).inc()
         # Not before this handler has returned: what was shown is written down without delaying it.
         asyncio.get_running_loop().call_soon(self._served.write, Shown(ask, asked.key, asked.session, ranking))

@@ -6,10 +6,13 @@ that was taken is written first, within a bound) or when the log turns out to be
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
+
+import aiohttp
 
 from services.common.clock import Clock, SystemClock, random_bytes
 from services.common.health import Health
@@ -22,10 +25,10 @@ from services.coordination.region_record import acknowledged_ends, current_incar
 from services.coordination.settings import CoordinationSettings
 from services.gateway.acked_ends import WHAT_TO_DO, AckedEnds, Cut
 from services.gateway.app import web_app
-from services.gateway.core import Core
+from services.gateway.core import Core, Send, write_out
 from services.gateway.ends_recorder import EndsRecorder
 from services.gateway.errors import BrokerUnreachable, LogCut, ProducerBroken
-from services.gateway.events_log import EventsLog, LogSettings
+from services.gateway.events_log import EventsLog, LogSettings, RecordSink
 from services.gateway.kafka import KafkaSink, LogShape
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.processor_probe import ProcessorProbe
@@ -37,6 +40,7 @@ from services.gateway.surroundings import Surroundings
 from services.gateway.watermarks import Watermarks
 from streams.events import EventReader
 from streams.logs import events_log, rankings_log
+from streams.pseudonym import Pseudonyms
 
 RETRY_SECONDS: Final = 0.2
 CUT_CONFIRMED_SECONDS: Final = 3.0
@@ -55,6 +59,32 @@ async def serve(
         await Gateway(region, settings, surroundings, clock, stop).run()
 
 
+@asynccontextmanager
+async def listening(
+    core: Core, health: Health, region: RegionSettings, settings: GatewaySettings
+) -> AsyncIterator[None]:
+    """Serve the API over HTTP for the length of the block. Raises SettingsError when the address is taken."""
+    app = web_app(core, health)
+    limit_seconds = settings.shutdown_seconds
+    async with serving(app, settings.host, region.gateway_port, shutdown_timeout_seconds=limit_seconds):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """What a gateway has of its machine: sockets, Kafka's client, files, chance. The simulator gives other ones."""
+
+    shape: Callable[[str, float], LogShape] = LogShape
+    sink: Callable[..., RecordSink] = KafkaSink
+    tail: Callable[[str, str, str, Core], RankingsTail] = RankingsTail
+    listening: Callable[[Core, Health, RegionSettings, GatewaySettings], AbstractAsyncContextManager[None]] = listening
+    send: Send = write_out
+    session: Callable[[], aiohttp.ClientSession] = aiohttp.ClientSession
+    metrics: Callable[[], GatewayMetrics] = lambda: GatewayMetrics(new_registry())
+    pseudonyms: Callable[[Path, KeyValueStore], Awaitable[Pseudonyms]] = open_pseudonyms
+    random_bytes: Callable[[int], bytes] = random_bytes
+
+
 class Gateway:
     """The parts of one gateway process, and the order in which they start and end."""
 
@@ -65,18 +95,20 @@ class Gateway:
         surroundings: Surroundings,
         clock: Clock,
         stop: asyncio.Event,
+        machinery: Machinery | None = None,
     ) -> None:
+        self._machinery = machinery or Machinery()
         self._region = region
         self._settings = settings
         self._surroundings = surroundings
         self._store: KeyValueStore = surroundings.store
         self._clock = clock
         self._stop = stop
-        self._shape = LogShape(region.bootstrap, settings.broker_timeout_seconds)
+        self._shape = self._machinery.shape(region.bootstrap, settings.broker_timeout_seconds)
         self._failure: Exception | None = None
         self._cuts: list[Cut] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._reply_to = f"{region.name}-gateway-{random_bytes(6).hex()}"
+        self._reply_to = f"{region.name}-gateway-{self._machinery.random_bytes(6).hex()}"
 
     async def run(self) -> None:
         """Start, serve, end. Raises what ended it, unless it was asked to."""
@@ -84,19 +116,15 @@ class Gateway:
             self._settings,
             self._region.name,
             self._reply_to,
-            GatewayMetrics(new_registry()),
+            self._machinery.metrics(),
             self._clock,
             self._surroundings.rights,
             self._surroundings.addresses,
+            self._machinery.send,
         )
         health = Health()
         health.add("log", core.log_blocker)
-        async with serving(
-            web_app(core, health),
-            self._settings.host,
-            self._region.gateway_port,
-            shutdown_timeout_seconds=self._settings.shutdown_seconds,
-        ):
+        async with self._machinery.listening(core, health, self._region, self._settings):
             try:
                 for step in self._surroundings.tasks(core):
                     self._start(core, step)
@@ -111,7 +139,7 @@ class Gateway:
 
     async def _serve_open(self, core: Core, health: Health) -> None:
         key_file = self._region.pseudonym_key_file
-        pseudonyms = await self._retried(core, lambda: open_pseudonyms(key_file, self._store))
+        pseudonyms = await self._retried(core, lambda: self._machinery.pseudonyms(key_file, self._store))
         incarnation = await self._retried(core, lambda: self._incarnation(core))
         if pseudonyms is None or incarnation is None:
             return
@@ -134,7 +162,7 @@ class Gateway:
         rankings_ends = await self._retried(core, lambda: self._rankings_ends(answers))
         if rankings_ends is None:
             return
-        tail = RankingsTail(self._region.bootstrap, answers, self._reply_to, core)
+        tail = self._machinery.tail(self._region.bootstrap, answers, self._reply_to, core)
         tail.start(rankings_ends)
         health.add("rankings", tail.blocker)
         try:
@@ -155,16 +183,19 @@ class Gateway:
     async def _serve_log(
         self, core: Core, health: Health, ends: AckedEnds, shape: LogSettings, reader: EventReader
     ) -> None:
-        sink = KafkaSink(
+        sink: RecordSink = self._machinery.sink(
             self._region.bootstrap,
             shape.log,
             delivery_timeout_ms=self._settings.delivery_timeout_ms,
             queue_bytes_max=4 * self._settings.bytes_waiting_max,
             on_fatal=lambda cause: self._on_fatal(core, events, ends, cause),
         )
-        events = EventsLog(shape, sink, ends, core.metrics, lambda cut: self._on_cut(core, cut), core.acks.acknowledged)
+        events: EventsLog = EventsLog(
+            shape, sink, ends, core.metrics, lambda cut: self._on_cut(core, cut), core.acks.acknowledged
+        )
         recorder = EndsRecorder(self._store, shape.log, ends, self._settings.ends_interval_seconds, core.metrics)
-        probe = ProcessorProbe(self._region.processor_url, core.watch, self._settings.processor_poll_ms / 1000)
+        interval_seconds = self._settings.processor_poll_ms / 1000
+        probe = ProcessorProbe(self._region.processor_url, core.watch, interval_seconds, self._machinery.session)
         health.add("processor", lambda: core.processor_blocker(asyncio.get_running_loop().time()))
         life = shape.log.rpartition(".")[0]
         interval_seconds = self._settings.view_interval_seconds

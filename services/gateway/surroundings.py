@@ -15,8 +15,9 @@ import aiohttp
 import msgspec
 
 from services.common.clock import Clock
+from services.common.deployment import Deployment
 from services.common.region_settings import RegionSettings
-from services.controller.client import LeaseAnswer, LeaseFollower
+from services.controller.client import USUAL_PACE, LeaseAnswer, LeaseFollower, LeasePace
 from services.coordination import KeyValueStore
 from services.coordination.lease import LeaseStore
 from services.coordination.opening import opened_lease_store, opened_store
@@ -59,9 +60,22 @@ class Surroundings:
         deployment = region.load_deployment()
         leases = await stack.enter_async_context(opened_lease_store(region, settings, clock))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        found = cls(leases, {site.name: site.url("gateway") for site in deployment.regions})
-        follower = LeaseFollower(region.control_url, session, clock, found._changed)
-        found._others = _Others(leases, follower, region.gateway_url, region.name, clock)
+        return cls.among(region, deployment, leases, session, clock)
+
+    @classmethod
+    def among(
+        cls,
+        region: RegionSettings,
+        deployment: Deployment,
+        store: LeaseStore,
+        session: aiohttp.ClientSession,
+        clock: Clock,
+        pace: LeasePace = USUAL_PACE,
+    ) -> Surroundings:
+        """Among the other regions of a deployment, with a store and a session that are open."""
+        found = cls(store, {site.name: site.url("gateway") for site in deployment.regions})
+        follower = LeaseFollower(region.control_url, session, clock, found._changed, pace)
+        found._others = _Others(store, follower, region.gateway_url, region.name, clock)
         return found
 
     @property

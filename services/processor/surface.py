@@ -98,16 +98,20 @@ class Surface:
         self._shown = shown
 
     def web_app(self) -> web.Application:
-        """The routes."""
+        """The application."""
         app = web.Application()
-        self.health.add_routes(app)
+        self.add_routes(app)
         add_metrics_route(app, self._registry)
+        return app
+
+    def add_routes(self, app: web.Application) -> None:
+        """The routes."""
+        self.health.add_routes(app)
         app.router.add_get("/v1/state", self._state)
         app.router.add_get("/v1/digest", self._digest)
         app.router.add_post("/v1/hold", self._hold)
         app.router.add_get("/v1/gate", self._gate)
         app.router.add_get("/v1/snapshots/latest", self._snapshot)
-        return app
 
     async def _state(self, _: web.Request) -> web.Response:
         return self._not_yet() if self._shown is None else _json(self._shown.report())

@@ -18,7 +18,8 @@ class FrontierWaits:
 
     def __init__(self, frontier: Callable[[], Frontier]) -> None:
         self._frontier = frontier
-        self._waits: set[_Wait] = set()
+        # In the order of arrival, so that nothing depends on where objects lie in memory.
+        self._waits: dict[_Wait, None] = {}
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -37,7 +38,7 @@ class FrontierWaits:
         if all(map(self._frontier().covers, positions)):
             return True
         wait = _Wait(positions, asyncio.get_running_loop().create_future())
-        self._waits.add(wait)
+        self._waits[wait] = None
         try:
             async with asyncio.timeout(max(0.0, timeout_seconds)):
                 await wait.covered
@@ -46,4 +47,4 @@ class FrontierWaits:
         else:
             return True
         finally:
-            self._waits.discard(wait)
+            self._waits.pop(wait, None)

@@ -36,10 +36,12 @@ class Peer:
         clock: Clock,
         wanted: Callable[[], Iterable[Place]],
         on_ends: Callable[[Mapping[Place, LogEnd]], None],
+        kafka: Callable[[str, float], KafkaSide] = KafkaSide,
     ) -> None:
         self.region = site.name
         self.site = site
-        self.kafka = KafkaSide(site.bootstrap, settings.answer_seconds)
+        self._new_kafka = kafka
+        self.kafka = kafka(site.bootstrap, settings.answer_seconds)
         self.cluster_id = ""
         """As shown since the contact began; empty while there is none."""
         self.contact = 0
@@ -99,7 +101,7 @@ class Peer:
             except KafkaSilent as silent:
                 polls, failures = 0, failures + 1
                 if failures % _RENEW_EVERY == 0:
-                    self.kafka = KafkaSide(self.site.bootstrap, self._settings.answer_seconds)
+                    self.kafka = self._new_kafka(self.site.bootstrap, self._settings.answer_seconds)
                 self._lost(str(silent))
             left = self._settings.poll_interval_ms / 1000 - (self._clock.monotonic() - began)
             await self._clock.sleep(max(left, 0.02))

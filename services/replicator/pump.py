@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -158,6 +158,10 @@ class Pump:
             log.warning("the peer's Kafka cannot be read: %s", error)
             self._ending.wait(_POLL_SECONDS)
             return
+        self.take(messages)
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Lead what was fetched through the flows that it belongs to."""
         self._doubt_stale()
         for message in messages:
             lane = self._lanes.get((message.topic() or "", message.partition() or 0))

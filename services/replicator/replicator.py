@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from services.common.clock import Clock
 from services.common.deployment import Deployment
@@ -24,13 +26,13 @@ from services.replicator.errors import HoleRefused, KafkaSilent
 from services.replicator.holes import hole_blocker, write_hole
 from services.replicator.kafka import KafkaSide
 from services.replicator.peer import Peer
-from services.replicator.positions import Place
+from services.replicator.positions import CopyState, Place
 from services.replicator.progress import Rate, TokenBucket, eta_seconds
 from services.replicator.pump import Pump
 from services.replicator.settings import ReplicatorSettings
 from services.replicator.sources import OriginShown, cluster_alarm
 from services.replicator.target import Target
-from services.replicator.walk import walk
+from services.replicator.walk import Walk, walk
 from streams.logs import topics_of
 from streams.truncation import LogEnd
 
@@ -48,15 +50,36 @@ class _Carrier:
     pump: Pump
 
 
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """What a replicator has of its machine: Kafka's clients, threads and files. The simulator gives other ones."""
+
+    own: Callable[[str, float], KafkaSide] = KafkaSide
+    peer: Callable[[str, float], KafkaSide] = KafkaSide
+    target: Callable[[str, ReplicatorSettings, Callable[[], None]], Target] = Target
+    pump: Callable[..., Pump] = Pump
+    checkpoints: Callable[[Path], Checkpoints] = Checkpoints
+    walk: Callable[[KafkaSide, Mapping[Place, CopyState | None], float], dict[Place, Walk]] = walk
+
+
+_USUAL: Final = Machinery()
+
+
 class Replicator:
     """Make it inside the event loop; `run` copies until it is cancelled, `close` lets go of everything."""
 
     def __init__(
-        self, region: RegionSettings, deployment: Deployment, settings: ReplicatorSettings, clock: Clock
+        self,
+        region: RegionSettings,
+        deployment: Deployment,
+        settings: ReplicatorSettings,
+        clock: Clock,
+        machinery: Machinery = _USUAL,
     ) -> None:
         self.region = region
-        self.own = KafkaSide(region.bootstrap, settings.answer_seconds)
-        self.checkpoints = Checkpoints(region.data_dir / "replicator")
+        self._machinery = machinery
+        self.own = machinery.own(region.bootstrap, settings.answer_seconds)
+        self.checkpoints = machinery.checkpoints(region.data_dir / "replicator")
         self.logs: dict[str, CopiedLog] = {}
         self.lives: list[Life] = []
         self.incarnation = region.incarnation
@@ -74,7 +97,7 @@ class Replicator:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._woken = False
-        self._target = Target(region.bootstrap, settings, self.notify)
+        self._target = machinery.target(region.bootstrap, settings, self.notify)
         self._carriers = self._make_carriers(TokenBucket(settings.bytes_per_second_max, clock.monotonic()))
         self._peers = {name: carrier.peer for name, carrier in self._carriers.items()}
         self._rate = Rate()
@@ -263,7 +286,7 @@ class Replicator:
     async def _walk(self, controls: list[PartitionControl]) -> None:
         known = {control.place: control.known for control in controls}
         try:
-            walks = await asyncio.to_thread(walk, self.own, known, self._settings.answer_seconds)
+            walks = await asyncio.to_thread(self._machinery.walk, self.own, known, self._settings.answer_seconds)
         except KafkaSilent as silent:
             if str(silent) != self._walk_trouble:
                 log.warning("the own copies cannot be walked yet", reason=str(silent))
@@ -286,7 +309,8 @@ class Replicator:
         kafka, place = self._peers[control.chosen.region].kafka, control.place
         shown: OriginShown | None = None
         try:
-            lows, ends = await asyncio.to_thread(lambda: (kafka.lows([place]), kafka.ends([place])))
+            lows = await asyncio.to_thread(kafka.lows, [place])
+            ends = await asyncio.to_thread(kafka.ends, [place])
             end = ends[place].next_offset if place in ends else 0
             shown = OriginShown(lows.get(place, 0), end)
         except KafkaSilent as silent:
@@ -312,7 +336,8 @@ class Replicator:
     async def _renew_target(self) -> None:
         """The producer gave up for good: every copy is walked again, and a new producer goes on from there."""
         log.error("the producer gave up; the copies are walked and gone on with", reason=self._target.broken)
-        broken, self._target = self._target, Target(self.region.bootstrap, self._settings, self.notify)
+        fresh = self._machinery.target(self.region.bootstrap, self._settings, self.notify)
+        broken, self._target = self._target, fresh
         await asyncio.to_thread(broken.drop)
 
     def _on_notice(self) -> None:
@@ -336,8 +361,8 @@ class Replicator:
             def on_ends(ends: Mapping[Place, LogEnd], region: str = site.name) -> None:
                 self._take_ends(region, ends)
 
-            peer = Peer(site, self._settings, self._clock, wanted, on_ends)
-            pump = Pump(
+            peer = Peer(site, self._settings, self._clock, wanted, on_ends, self._machinery.peer)
+            pump = self._machinery.pump(
                 site.name,
                 site.bootstrap,
                 self._settings,
