@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint format quality bench clean
+.PHONY: help setup demo test lint format quality bench mutants clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -13,8 +13,8 @@ setup:  ## Install everything into .venv (cached: the second time is immediate)
 	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) found. Next: install Python 3.11 or newer, or name one: make $@ PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) infra/runtime/setup.py
 
-demo: setup  ## A region end to end, with a crash in the middle (DATA=directory for real events)
-	@$(BIN)/meridian demo $(if $(DATA),--data $(DATA))
+demo: setup  ## Two regions end to end, the active one wiped in the middle (DATA=directory for real events)
+	@$(BIN)/region-sim run wipe-active --backend process --out runs/demo --set load.source=replay $(if $(DATA),--set "load.data=$(DATA)")
 
 test: setup  ## Unit, contract, integration, end-to-end and style tests
 	@$(BIN)/pytest -m "not slow"
@@ -31,6 +31,9 @@ format: setup  ## Rewrite the sources in the project's format
 
 quality: setup  ## Rank every real search of the data set and print the figures by quarter (DATA=directory)
 	@$(BIN)/meridian quality $(if $(DATA),--data $(DATA))
+
+mutants: setup  ## Plant known bugs, one at a time: the checkers of drills must catch each of them
+	@$(BIN)/python -m tests.mutants
 
 bench: setup  ## Events a second through each stage, and where the time goes
 	@$(BIN)/python -m bench

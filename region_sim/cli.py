@@ -1,4 +1,4 @@
-"""`region-sim`: list drills, run them, judge a history again.
+"""`region-sim`: list drills, run them, judge a history again, run a recorded drill again.
 
 Exit codes: 0 valid, 1 invalid, 2 unknown, 254 a wrong drill, setting or option, 255 the drill itself broke.
 """
@@ -9,86 +9,153 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 import typer
 
 from region_sim.checkers.base import worst
 from region_sim.errors import BadDrill, RegionSimError
+from region_sim.exits import BAD_DRILL, BROKEN, Concluded
+from region_sim.interrupted import both_interrupt
+from region_sim.run import Ran
 from region_sim.show import show_drills, show_verdict, show_verdicts
 from region_sim.spec import known_drills, load_drill
 from region_sim.verdict import EXIT_CODES, judge_directory
 from services.common.settings import SettingsError
 
-BAD_DRILL: Final = 254
-BROKEN: Final = 255
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+BACKENDS = ("process", "memory")
+EPILOG = "Exit codes: 0 valid, 1 invalid, 2 unknown, 254 a wrong drill, setting or option, 255 the drill itself broke."
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    help="Break regions on purpose, heal them, and judge from outside what became of every promise.",
+)
+
+OutOption = Annotated[Path, typer.Option(help="Results go into OUT/DRILL/TIME; OUT/DRILL/latest leads to the newest.")]
+AttachOption = Annotated[
+    Path | None,
+    typer.Option(help="Directory of a running deployment that is broken instead of one started for the drill."),
+]
+KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the deployment running, and its files.")]
 
 
-class Concluded(Exception):
-    """There is a verdict. (Typer's own Exit could not be told from its exit code for a wrong command line.)"""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__()
-        self.exit_code = exit_code
-
-
-@app.command("list")
+@app.command("list", epilog=EPILOG)
 def list_drills(json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False) -> None:
-    """List the drills that come with the project."""
+    """List the drills that come with the project, with the backends that can run them on this machine."""
     show_drills(known_drills(), as_json=json)
 
 
-@app.command()
+@app.command(epilog=EPILOG)
 def run(
     drill: Annotated[str, typer.Argument(help="Name of a drill, or path of a drill file.")],
-    backend: Annotated[str, typer.Option(help="process: real Kafka, etcd and services on this machine.")] = "process",
-    seed: Annotated[int, typer.Option(help="Decides what the apps say.")] = 1,
-    set: Annotated[list[str] | None, typer.Option("--set", help="Replace a value: load.users=50. Repeatable.")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Run it so often, with the next seeds, in one deployment.")] = 1,
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("drills"),
-    attach: Annotated[
-        Path | None, typer.Option(help="Break this running deployment instead of starting one of its own.")
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="process: real Kafka, etcd and services on this machine. memory: their cores in virtual time."
+        ),
+    ] = "process",
+    seed: Annotated[int, typer.Option(help="Decides what the apps say; in memory, everything.")] = 1,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Replace a value: load.users=50, faults.0.at_seconds=3. After the last fault, add one."
+        ),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the deployment running, and its files.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON, and nothing else.")] = False,
+    repeat: Annotated[int, typer.Option(min=1, help="Run it so often, with the next seeds, in one deployment.")] = 1,
+    out: OutOption = Path("drills"),
+    attach: AttachOption = None,
+    keep: KeepOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict (of several: a list) and nothing else.")] = (
+        False
+    ),
 ) -> None:
-    """Run a drill, and judge it."""
+    """Run a drill, and judge it.
+
+    The seed and all parameters come first. On a terminal one screen shows what happens, elsewhere a line does for each
+    event. Last but one is the path of the report, last the command that runs the same drill again.
+    """
     from region_sim.run import RunOptions, run_drill
 
-    if backend != "process":
-        raise BadDrill(f"there is no backend {backend!r} yet; there is: process")
+    if backend != "process" and backend != "memory":
+        raise BadDrill(f"there is no backend {backend!r}; there are: {', '.join(BACKENDS)}")
+    if backend == "memory" and (attach is not None or keep):
+        raise BadDrill("--attach and --keep are for --backend process: in memory nothing is left when a drill is over")
     loaded = load_drill(drill, set or [])
     options = RunOptions(
-        name=drill, changes=set or [], seed=seed, repeat=repeat, out=out, attach=attach, keep=keep, quiet=json
+        name=drill,
+        changes=set or [],
+        seed=seed,
+        repeat=repeat,
+        out=out,
+        attach=attach,
+        keep=keep,
+        quiet=json,
+        backend=backend,
     )
-    ran = run_drill(loaded, options)
-    verdicts = [one.verdict for one in ran]
-    if json:
-        shown = verdicts[0] if len(verdicts) == 1 else verdicts
-        print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
-    else:
-        for verdict in verdicts[-1:]:
-            show_verdict(verdict)
-        if len(verdicts) > 1:
-            show_verdicts(verdicts)
-        print(verdicts[0].replay)
-    raise Concluded(EXIT_CODES[worst(verdict.verdict for verdict in verdicts)])
+    with both_interrupt():
+        ran = run_drill(loaded, options)
+    _conclude(ran, json=json)
 
 
-@app.command()
+@app.command(epilog=EPILOG)
 def judge(
     directory: Annotated[Path, typer.Argument(help="Directory of a drill that was run.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict and nothing else.")] = False,
 ) -> None:
     """Judge a drill's history again, and write its verdict.json anew."""
     verdict = judge_directory(directory)
     if json:
-        print(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())
+        _print_json(verdict)
     else:
         show_verdict(verdict)
     raise Concluded(verdict.exit_code)
+
+
+@app.command("replay", epilog=EPILOG)
+def replay_run(
+    directory: Annotated[Path, typer.Argument(help="Directory of a drill that was run: drills/kill-active/latest.")],
+    out: OutOption = Path("drills"),
+    attach: AttachOption = None,
+    keep: KeepOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print how they compare, and nothing else.")] = False,
+) -> None:
+    """Run a recorded drill again: same drill, seed, parameters and backend. The exit code is of the new verdict.
+
+    Says whether the verdict is the same and, in memory, whether the history is, byte for byte.
+    """
+    from region_sim.replaying import replay
+
+    with both_interrupt():
+        ran, compared = replay(directory, out, attach, keep=keep, quiet=json)
+    if json:
+        _print_json(compared)
+        raise Concluded(ran.verdict.exit_code)
+    print(compared.sentence)
+    _conclude([ran], json=False)
+
+
+def _conclude(ran: Sequence[Ran], *, json: bool) -> None:
+    """Show what came of it, and end with the worst verdict."""
+    verdicts = [one.verdict for one in ran]
+    if json:
+        _print_json(verdicts[0] if len(verdicts) == 1 else verdicts)
+    else:
+        show_verdict(verdicts[-1])
+        if len(verdicts) > 1:
+            show_verdicts(verdicts)
+        report = ran[-1].report
+        if report is not None:
+            print(report)
+        print(verdicts[0].replay)
+    raise Concluded(EXIT_CODES[worst(verdict.verdict for verdict in verdicts)])
+
+
+def _print_json(shown: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,12 +166,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     try:
-        app(list(arguments), prog_name="region-sim")
+        app(list(arguments), prog_name="region-sim", standalone_mode=False)
         code = 0
     except Concluded as concluded:
         code = concluded.exit_code
     except SystemExit as ended:
-        # Typer ends so after --help (0) and, having said why, when it does not understand the command line.
         code = BAD_DRILL if ended.code else 0
     except (BadDrill, SettingsError) as error:
         print(f"region-sim: {error}", file=sys.stderr)
@@ -113,6 +179,7 @@ def run_command(arguments: Sequence[str]) -> int:
         print(f"region-sim: {error}", file=sys.stderr)
         code = BROKEN
     except KeyboardInterrupt:
+        print("region-sim: interrupted: there is no verdict; what was broken was healed, what was started was ended")
         code = BROKEN
     except Exception:  # noqa: BLE001 - the outermost loop: whatever it is, it is no verdict
         traceback.print_exc()

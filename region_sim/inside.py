@@ -15,6 +15,7 @@ import msgspec
 
 from region_sim.backends.process_world import ProcessWorld
 from region_sim.conduct import Conductor
+from region_sim.demo.proof import prove
 from region_sim.errors import DrillBroken
 from region_sim.history import HistoryWriter
 from region_sim.live import watching
@@ -39,10 +40,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 async def carry_out(directory: Path, clock: Clock) -> None:
     """Carry the order in `directory` out. Raises RegionSimError."""
     order = msgspec.json.decode((directory / ORDER_FILE).read_bytes(), type=Order)
-    backend = ProcessWorld(load_deployment(Path(order.deployment)), clock)
+    deployment = load_deployment(Path(order.deployment))
     with HistoryWriter(directory / HISTORY_FILE, clock) as history:
         async with watching(order.drill, history, clock) as watch:
+            backend = ProcessWorld(deployment, clock, directory, watch.said)
             await Conductor(order.drill, order.seed, backend, history, run=order.run, watch=watch).run()
+    if order.drill.load.source == "replay":
+        await prove(directory, directory / HISTORY_FILE, deployment, clock)
 
 
 def main() -> int:

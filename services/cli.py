@@ -25,7 +25,7 @@ VERBS = {
     "down": Verb("services.region.cli:down", "End the region"),
     "replay": Verb("services.replay.cli:replay", "Publish a log of real events, and judge the rankings it gets"),
     "ledger": Verb("services.ledger.cli:ledger", "Hold acknowledgements against the raw log and the region's counts"),
-    "demo": Verb("services.demo.cli:demo", "A region end to end, with a crash in the middle and the proof after it"),
+    "demo": Verb("services.demo.cli:demo", "Say where the demonstration went: `make demo` is a drill of region-sim"),
     "quality": Verb("services.demo.cli:quality", "Rank every real search of a data set"),
     "digest": Verb(
         "services.processor.cli:digest", "Hash of the state at its frontier; --from-zero replays the whole log"

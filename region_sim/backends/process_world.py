@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import aiohttp
@@ -20,6 +21,7 @@ from region_sim.faults.base import FaultPlay, Scene
 from region_sim.faults.plays import play_of
 from region_sim.faults.refusals import refusal
 from region_sim.history import HistoryWriter
+from region_sim.load.replayed import ReplayedLoad
 from region_sim.load.script import Script
 from region_sim.load.synthetic import SyntheticLoad
 from region_sim.spec import Drill, Fault
@@ -62,8 +64,13 @@ class ProcessWorld:
 
     name: BackendName = "process"
 
-    def __init__(self, deployment: Deployment, clock: Clock) -> None:
+    def __init__(
+        self, deployment: Deployment, clock: Clock, results: Path, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`results`: the run's directory, for a load that leaves files; `say` hears how far that is."""
         self.clock = clock
+        self._results = results
+        self._say = say
         self._deployment = deployment
         self._hands = ProcessBackend(deployment)
         self._stack = AsyncExitStack()
@@ -87,9 +94,18 @@ class ProcessWorld:
         terms = await self._stack.enter_async_context(Watching(TermWatch(store, self.clock)))
         asking = Asking(session, self._deployment)
         collector = Collector(asking, history, self.clock)
-        gateways = {site.name: site.url("gateway") for site in self._deployment.regions}
-        load = await self._stack.enter_async_context(SyntheticLoad(gateways, drill.load, script, history, self.clock))
+        load = self._traffic(drill, script, history)
+        await self._stack.enter_async_context(load)
         self._open = _Opened(asking, collector, terms, load)
+
+    def _traffic(self, drill: Drill, script: Script, history: HistoryWriter) -> SyntheticLoad | ReplayedLoad:
+        gateways = {site.name: site.url("gateway") for site in self._deployment.regions}
+        if drill.load.source == "synthetic":
+            return SyntheticLoad(gateways, drill.load, script, history, self.clock)
+        controls = [site.url("control") for site in self._deployment.regions]
+        return ReplayedLoad(
+            list(gateways.values()), controls, drill.load, history, self.clock, self._results, self._say
+        )
 
     async def close(self) -> None:
         """See Backend."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from rich.console import Console
 
 from models.quality import QualityFigures
 from region_sim.checkers.base import Figures
 from region_sim.demo.proof import PROOF_FILE, Proof
 from region_sim.errors import DrillBroken
 from region_sim.load.replayed import FIGURES_FILE, ReplayFigures
-from services.demo.summary import RegionProof, Summary
+from services.demo.summary import RegionProof, Summary, broken, show
 
 SUMMARY_FILE: Final = "summary.json"
 _NOTHING: Final = QualityFigures(0, 0.0, 0.0, 0.0, 0.0)
@@ -33,6 +35,17 @@ def conclude(directory: Path, out: Path, figures: Figures, seconds: float) -> Su
         beside.write_bytes(raw)
         beside.replace(place / SUMMARY_FILE)
     return summary
+
+
+def tell(summary: Summary, out: Path, *, quiet: bool) -> bool:
+    """Show a summary to people, and say whether every promise was kept; broken ones go to standard error."""
+    if not quiet:
+        show(summary, Console())
+        print(f"\nAll of it: {out / SUMMARY_FILE}")
+    failures = broken(summary)
+    for sentence in failures:
+        print(f"region-sim: a promise was broken: {sentence}", file=sys.stderr)
+    return not failures
 
 
 def summarise(replay: ReplayFigures, proof: Proof, figures: Figures, seconds: float) -> Summary:

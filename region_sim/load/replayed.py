@@ -8,7 +8,7 @@ drill's history like those of any other client, so that the same checkers judge 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -45,7 +45,6 @@ from services.replay.errors import ReplayError
 from services.replay.judge import Judge
 from services.replay.latency import report as latency_report
 from services.replay.player import Player
-from services.replay.progress import ProgressBoard
 from services.replay.report import ranking_report
 from services.replay.run import OUTBOX_EVENTS_MAX
 from services.replay.script import Script, SearchStep, Step, split
@@ -57,6 +56,7 @@ FIGURES_FILE: Final = "replay.json"
 SPARE_SECONDS: Final = 180.0
 """The log must go on for so long after the searches that are to be ranked: until the drill stops its load."""
 RECEIPT_POLL_SECONDS: Final = 0.25
+TOLD_LINES: Final = 4
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError)
 
 
@@ -176,6 +176,22 @@ def said_of(event: Event) -> Said:
     )
 
 
+class Told:
+    """How far a long piece of work is, in a few lines. See services.replay.progress."""
+
+    def __init__(self, label: str, total: int, say: Callable[[str], None]) -> None:
+        self._label, self._total, self._say = label, total, say
+        self._done = self._told = 0
+
+    def advance(self, count: int) -> None:
+        """So much more is done."""
+        self._done += count
+        part = min(self._done, self._total) * TOLD_LINES // max(self._total, 1)
+        if part > self._told:
+            self._told = part
+            self._say(f"{self._label}: {self._done:,} of {self._total:,}")
+
+
 class ReplayedLoad:
     """Use with `async with`. Writes `acks.jsonl` and `replay.json` into `directory`."""
 
@@ -187,10 +203,10 @@ class ReplayedLoad:
         history: HistoryWriter,
         clock: Clock,
         directory: Path,
-        board: ProgressBoard,
+        say: Callable[[str], None],
     ) -> None:
         """`controls`: addresses of controllers. Raises DrillBroken when the log cannot be read or is too short."""
-        self._load, self._clock, self._directory, self._board = load, clock, directory, board
+        self._load, self._clock, self._directory, self._say = load, clock, directory, say
         self._controls = controls
         source = _opened(load)
         self._name = source.name
@@ -221,23 +237,24 @@ class ReplayedLoad:
         await self._client.__aexit__(kind, error, trace)
         self._acks.__exit__(kind, error, trace)
 
-    async def preload(self) -> str | None:
+    async def preload(self, seconds_max: float) -> str | None:
         """Publish the catalogue and the bulk part; why that cannot be ranked on, or None. Raises DrillBroken."""
-        player, board = self._player, self._board
+        player = self._player
         try:
-            await player.bulk(self._catalogue, board.piece("catalogue", len(self._catalogue)))
+            await player.bulk(self._catalogue, Told("catalogue", len(self._catalogue), self._say))
             await player.flush()
-            await player.bulk(self._bulk, board.piece("publish in bulk", len(self._bulk)))
+            await player.bulk(self._bulk, Told("publish in bulk", len(self._bulk), self._say))
             await player.flush()
             first_ms = next((step.event.time_ms for step in self._ranked), 0)
-            return None if await player.barrier(first_ms) else "the bulk part has not been taken in"
+            taken_in = await player.barrier(first_ms, seconds_max)
         except* (MeridianError, ReplayError) as problems:
             raise DrillBroken(f"the log could not be published: {problems.exceptions[0]}") from None
+        return None if taken_in else "the bulk part has not been taken in"
 
     def start(self) -> None:
         """Begin to rank: an open loop that goes on until it is stopped."""
         load = self._load
-        progress = self._board.piece("rank, then publish clicks", load.ranked_searches)
+        progress = Told("rank, then publish clicks", load.ranked_searches, self._say)
         self._playing = asyncio.create_task(self._player.ranked(self._until(), load.searches_per_second, progress))
 
     async def stop(self) -> None:

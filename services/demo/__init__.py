@@ -1,1 +1,1 @@
-"""`make demo` and `make quality`: a region of its own, real or made-up events, and a verdict at the end."""
+"""`make quality` on a region of its own, and what `make demo` promises (`region_sim.demo` keeps it)."""

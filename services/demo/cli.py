@@ -1,4 +1,4 @@
-"""`meridian demo` and `meridian quality`."""
+"""`meridian quality`, and where `meridian demo` went."""
 
 import signal
 import sys
@@ -14,11 +14,9 @@ from rich.console import Console
 
 from models.errors import ModelError
 from services.client import MeridianError
+from services.common.exit_codes import ExitCode
 from services.demo.errors import DemoError
 from services.demo.quality import QualityOptions, run_quality
-from services.demo.run import DemoOptions, run_demo
-from services.demo.summary import broken
-from services.demo.summary import show as show_summary
 from services.ledger.errors import LedgerError
 from services.replay.cli import open_log
 from services.replay.errors import ReplayError
@@ -32,28 +30,14 @@ QUALITY_SEARCHES = 20_000
 DataOption = Annotated[str, typer.Option(help="Log to use: a folder (bestbuy), a file, or shop[:SEED].")]
 
 
-def demo(
-    data: DataOption = "shop",
-    home: Annotated[Path, typer.Option(help="Where the region's files and the summary go.")] = Path("runs/demo"),
-    bulk: Annotated[int, typer.Option(help="Searches that are only published, at the start.")] = 30_000,
-    ranked: Annotated[int, typer.Option(help="Searches that ask for a ranking, after those.")] = 3_000,
-    rate: Annotated[float, typer.Option(help="Ranked searches a second.")] = 50.0,
-) -> None:
-    """Show a region end to end: events in, rankings out, the processor killed in the middle, and the proof after it.
-
-    Exit code 0 only if every promise was kept.
-    """
-    console = Console()
-    with ended_by_signals(), reported("demo"), ProgressBoard() as board:
-        source = open_log(data, "", [], None, bulk + ranked)
-        summary = run_demo(source, DemoOptions(home, bulk, ranked, rate), board)
-    path = write_json(home / "summary.json", summary)
-    show_summary(summary, console)
-    console.print(f"\nAll of it: {path}", highlight=False)
-    failures = broken(summary)
-    for sentence in failures:
-        print(f"meridian demo: a promise was broken: {sentence}", file=sys.stderr)
-    raise typer.Exit(1 if failures else 0)
+def demo() -> None:
+    """Say what became of this command."""
+    print(
+        "meridian demo: it is a drill now. Run `make demo`, or `region-sim run wipe-active --set load.source=replay "
+        "--out runs/demo`, with `--set load.data=DIRECTORY` for a real log.",
+        file=sys.stderr,
+    )
+    raise typer.Exit(ExitCode.BAD_SETTINGS)
 
 
 def quality(
