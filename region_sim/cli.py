@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from region_sim.backends.base import BACKENDS
 from region_sim.checkers.base import worst
 from region_sim.errors import BadDrill, RegionSimError
 from region_sim.exits import BAD_DRILL, BROKEN, Concluded
@@ -24,7 +25,6 @@ from region_sim.spec import known_drills, load_drill
 from region_sim.verdict import EXIT_CODES, judge_directory
 from services.common.settings import SettingsError
 
-BACKENDS = ("process", "memory")
 EPILOG = "Exit codes: 0 valid, 1 invalid, 2 unknown, 254 a wrong drill, setting or option, 255 the drill itself broke."
 app = typer.Typer(
     add_completion=False,
@@ -80,9 +80,10 @@ def run(
     """
     from region_sim.run import RunOptions, run_drill
 
-    if backend != "process" and backend != "memory":
+    world = BACKENDS.get(backend)
+    if world is None:
         raise BadDrill(f"there is no backend {backend!r}; there are: {', '.join(BACKENDS)}")
-    if backend == "memory" and (attach is not None or keep):
+    if world == "memory" and (attach is not None or keep):
         raise BadDrill("--attach and --keep are for --backend process: in memory nothing is left when a drill is over")
     loaded = load_drill(drill, set or [])
     options = RunOptions(
@@ -94,7 +95,7 @@ def run(
         attach=attach,
         keep=keep,
         quiet=json,
-        backend=backend,
+        backend=world,
     )
     with both_interrupt():
         ran = run_drill(loaded, options)
@@ -166,11 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     try:
-        app(list(arguments), prog_name="region-sim", standalone_mode=False)
+        app(list(arguments), prog_name="region-sim")
         code = 0
     except Concluded as concluded:
         code = concluded.exit_code
     except SystemExit as ended:
+        # Typer ends so after --help (0) and, having said why, when it does not understand the command line.
         code = BAD_DRILL if ended.code else 0
     except (BadDrill, SettingsError) as error:
         print(f"region-sim: {error}", file=sys.stderr)
@@ -179,7 +181,7 @@ def run_command(arguments: Sequence[str]) -> int:
         print(f"region-sim: {error}", file=sys.stderr)
         code = BROKEN
     except KeyboardInterrupt:
-        print("region-sim: interrupted: there is no verdict; what was broken was healed, what was started was ended")
+        print("region-sim: interrupted", file=sys.stderr)
         code = BROKEN
     except Exception:  # noqa: BLE001 - the outermost loop: whatever it is, it is no verdict
         traceback.print_exc()

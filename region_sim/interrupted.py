@@ -8,7 +8,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from region_sim.errors import RegionSimError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(RegionSimError):
+    """Somebody ended the drill: there is no verdict."""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -17,10 +23,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def both_interrupt() -> Iterator[None]:
-    """Within it, SIGTERM raises KeyboardInterrupt as Ctrl-C does."""
+    """Within it, SIGTERM raises KeyboardInterrupt as Ctrl-C does. Raises Interrupted when either did."""
     before = [signal.signal(number, _interrupt) for number in SIGNALS]
     try:
         yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted, so there is no verdict. What was broken was let go, and what was started was ended."
+        ) from None
     finally:
         for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def report_of(directory: Path) -> Path | None:
     try:
         return write_report(directory)
     except (RegionSimError, OSError) as error:
-        print(f"no report: {error}", flush=True)
+        print(f"region-sim: no report: {error}", file=sys.stderr)
         return None
 
 

@@ -9,20 +9,43 @@ from rich.console import Console
 from rich.table import Table
 
 from region_sim.checkers.base import Figures
+from region_sim.faults.refusals import refusal
 from region_sim.spec import Drill
 from region_sim.verdict import Verdict
 from services.replay.latency import quantile
 
 
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """A drill as `region-sim list` shows it."""
+
+    name: str
+    backends: list[str]
+    """Those that can run it on this machine."""
+    refused: dict[str, str]
+    """By backend: why it cannot."""
+    summary: str
+
+
+def listed(drill: Drill) -> Listed:
+    """A drill, and who can run it."""
+    why = next((said for fault in drill.faults if (said := refusal(fault)) is not None), None)
+    refused = {} if why is None else {"process": why}
+    backends = [name for name in ("process", "memory") if name not in refused]
+    return Listed(name=drill.name, backends=backends, refused=refused, summary=drill.summary)
+
+
 def show_drills(drills: Sequence[Drill], *, as_json: bool) -> None:
     """Print the list of drills."""
+    found = [listed(drill) for drill in drills]
     if as_json:
-        listed = [{"name": drill.name, "summary": drill.summary} for drill in drills]
-        print(msgspec.json.format(msgspec.json.encode(listed), indent=2).decode())
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
-    width = max(len(drill.name) for drill in drills) + 2
-    for drill in drills:
-        print(f"{drill.name:<{width}}{drill.summary}")
+    width = max(len(one.name) for one in found) + 2
+    for one in found:
+        print(f"{one.name:<{width}}{', '.join(one.backends):<17}{one.summary}")
+    for one in found:
+        for backend, why in one.refused.items():
+            print(f"\n{one.name} on {backend}: {why}")
 
 
 def show_verdict(verdict: Verdict) -> None:

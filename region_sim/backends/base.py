@@ -7,8 +7,8 @@ what is awaited here, so that the same conductor runs in both. What is found goe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, Protocol
 
 from region_sim.evidence import ControlTimes
 from region_sim.faults.base import FaultPlay
@@ -18,6 +18,8 @@ from region_sim.spec import Drill, Fault
 from services.common.clock import Clock
 
 BackendName = Literal["process", "memory"]
+BACKENDS: Final[Mapping[str, BackendName]] = {"process": "process", "memory": "memory"}
+"""As somebody types them."""
 
 
 class Backend(Protocol):
