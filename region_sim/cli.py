@@ -78,6 +78,7 @@ def run(
     The seed and all parameters come first. On a terminal one screen shows what happens, elsewhere a line does for each
     event. Last but one is the path of the report, last the command that runs the same drill again.
     """
+    from region_sim.demo.drill import replayed
     from region_sim.run import RunOptions, run_drill
 
     world = BACKENDS.get(backend)
@@ -85,7 +86,7 @@ def run(
         raise BadDrill(f"there is no backend {backend!r}; there are: {', '.join(BACKENDS)}")
     if world == "memory" and (attach is not None or keep):
         raise BadDrill("--attach and --keep are for --backend process: in memory nothing is left when a drill is over")
-    loaded = load_drill(drill, set or [])
+    loaded = replayed(load_drill(drill, set or []), world)
     options = RunOptions(
         name=drill,
         changes=set or [],
@@ -152,7 +153,8 @@ def _conclude(ran: Sequence[Ran], *, json: bool) -> None:
         if report is not None:
             print(report)
         print(verdicts[0].replay)
-    raise Concluded(EXIT_CODES[worst(verdict.verdict for verdict in verdicts)])
+    code = EXIT_CODES[worst(verdict.verdict for verdict in verdicts)]
+    raise Concluded(code if all(one.promises_kept for one in ran) else max(code, EXIT_CODES["invalid"]))
 
 
 def _print_json(shown: object) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from region_sim.backends.base import BACKENDS
+from region_sim.demo.drill import replayed
 from region_sim.errors import BadDrill, HistoryDamaged
 from region_sim.evidence import DrillPlan
 from region_sim.history import read_history
@@ -84,7 +85,7 @@ def replay(directory: Path, out: Path, attach: Path | None, *, keep: bool, quiet
         replay=shlex.join(["region-sim", "replay", str(directory.resolve())]),
     )
     verdict_then = _verdict(directory)
-    (ran,) = run_drill(drill, options)
+    (ran,) = run_drill(replayed(drill, backend), options)
     return ran, Replayed(
         directory=str(ran.directory),
         verdict_then=verdict_then,

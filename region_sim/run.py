@@ -17,6 +17,7 @@ from region_sim.backends.base import BackendName
 from region_sim.backends.process import end_deployment, start_deployment
 from region_sim.backends.process_inside import carry_out_inside
 from region_sim.conduct import refuse
+from region_sim.demo.conclude import conclude, tell
 from region_sim.errors import RegionSimError
 from region_sim.faults.refusals import refusal
 from region_sim.faults.small_disk import small_disks
@@ -58,6 +59,8 @@ class Ran:
     verdict: Verdict
     report: Path | None
     """The page for people; None when it could not be written."""
+    promises_kept: bool = True
+    """What the demonstration says of itself, beside the verdict."""
 
 
 def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> list[Ran]:
@@ -65,6 +68,7 @@ def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> 
     clock = clock or SystemClock()
     if not options.quiet:
         print(announcement(drill, options), flush=True)
+    began = clock.monotonic()
     first = _directory(options.out, drill.name, clock)
     ran: list[Ran] = []
     with _world(drill, options, first) as once:
@@ -72,12 +76,16 @@ def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> 
             directory = first if number == 0 else _directory(options.out, drill.name, clock)
             seed = options.seed + number
             verdict = once(directory, seed, replay_command(options, seed))
-            ran.append(Ran(directory, verdict, report_of(directory)))
+            kept = True
+            if drill.load.source == "replay":
+                summary = conclude(directory, options.out, verdict, clock.monotonic() - began)
+                kept = tell(summary, options.out, quiet=options.quiet)
+            ran.append(Ran(directory, verdict, report_of(directory), kept))
             _link_latest(directory)
             if not options.quiet:
                 rto = f", RTO {verdict.rto_seconds} s" if verdict.rto_seconds is not None else ""
                 print(f"seed {seed}: {verdict.verdict}{rto} ({directory})", flush=True)
-    if not options.keep and all(one.verdict.verdict == "valid" for one in ran):
+    if not options.keep and all(one.verdict.verdict == "valid" and one.promises_kept for one in ran):
         shutil.rmtree(first / SITES_DIR, ignore_errors=True)
     return ran
 
