@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,7 @@ import msgspec
 import typer
 
 from region_sim.backends.base import BACKENDS
+from region_sim.campaign.command import campaign
 from region_sim.checkers.base import worst
 from region_sim.errors import BadDrill, RegionSimError
 from region_sim.exits import BAD_DRILL, BROKEN, Concluded
@@ -140,6 +143,9 @@ def replay_run(
     _conclude([ran], json=False)
 
 
+app.command("campaign", epilog=EPILOG)(campaign)
+
+
 def _conclude(ran: Sequence[Ran], *, json: bool) -> None:
     """Show what came of it, and end with the worst verdict."""
     verdicts = [one.verdict for one in ran]
@@ -159,6 +165,16 @@ def _conclude(ran: Sequence[Ran], *, json: bool) -> None:
 
 def _print_json(shown: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+
+
+def _register() -> None:
+    """Add the commands of packages of their own: each has a `cli` with `register(app)`."""
+    for package in ("region_sim.report", "region_sim.campaign"):
+        if find_spec(package) is not None and find_spec(f"{package}.cli") is not None:
+            import_module(f"{package}.cli").register(app)
+
+
+_register()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

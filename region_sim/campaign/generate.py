@@ -40,6 +40,7 @@ from region_sim.spec import (
 )
 
 FAULTS_MIN: Final = 8
+FAULTS_SECONDS_MIN: Final = 160.0
 TAKING_MIN: Final = 2
 """Episodes that take the active region away for longer than its lease."""
 TAKEN_SECONDS: Final = (22.0, 30.0)
@@ -94,7 +95,7 @@ def generate(seed: int) -> Drill:
 
 
 def _faults(draw: random.Random) -> tuple[list[Fault], float]:
-    """The faults in the order of their times, and how long their phase lasts."""
+    """The faults in the order of their times, and how long is waited after the last one."""
     takings, taking_weights = _swarm(draw, _TAKING)
     minors, minor_weights = _swarm(draw, _MINOR)
     kinds = ["taking"] * (TAKING_MIN + (draw.random() < 0.3)) + ["minor"] * draw.randint(1, 2)
@@ -116,7 +117,8 @@ def _faults(draw: random.Random) -> tuple[list[Fault], float]:
         destroyed = any(_destroys(fault) for fault in found)
         at = round(ends + draw.uniform(*(QUIET_AFTER_LOSS_SECONDS if destroyed else QUIET_SECONDS)), 2)
     faults.sort(key=lambda fault: fault.at_seconds)
-    return faults, max(at, 150.0)
+    # A drill counts from its last fault on.
+    return faults, max(at, FAULTS_SECONDS_MIN) - faults[-1].at_seconds
 
 
 def _swarm(draw: random.Random, makers: Sequence[_Maker]) -> tuple[list[_Maker], list[float]]:

@@ -88,7 +88,8 @@ def _simplifications(drill: Drill) -> Iterator[Drill]:
     if first > 0:
         earlier = [_changed(fault, at_seconds=round(fault.at_seconds - first, 3)) for fault in drill.faults]
         yield _with_faults(drill, earlier)
-    needed = round(max(f.at_seconds + (f.for_seconds or 0.0) for f in drill.faults) + 1.0, 3)
+    last = max(fault.at_seconds for fault in drill.faults)
+    needed = round(max(f.at_seconds + (f.for_seconds or 0.0) for f in drill.faults) - last + 1.0, 3)
     if needed < drill.phases.fault_seconds:
         yield _changed(drill, phases=_changed(drill.phases, fault_seconds=needed))
     for place, fault in enumerate(drill.faults):

@@ -1,0 +1,100 @@
+"""One seed in virtual time, and many of them on several cores. What comes out does not depend on how many cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from region_sim.campaign.coverage import Coverage, coverage_of
+from region_sim.campaign.generate import generate
+from region_sim.checkers.base import VerdictWord
+from region_sim.errors import RegionSimError
+from region_sim.history import digest_of
+from region_sim.spec import Drill, kind_of
+from region_sim.verdict import Verdict
+
+BROKEN = "the drill broke"
+
+
+class SeedResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What one seed came to."""
+
+    seed: int
+    verdict: VerdictWord
+    check: str = ""
+    """The first checker that did not say valid."""
+    sentence: str = ""
+    rto_seconds: list[float] = []
+    """Of each failover that was measured."""
+    rpo_events: list[int] = []
+    faults: list[str] = []
+    """The words of what was drawn, in the order of their times."""
+    coverage: Coverage = Coverage()
+    entries: int = 0
+    virtual_seconds: float = 0.0
+    steps: int = 0
+    digest: str = ""
+    """Of the history: equal for one seed wherever and whenever it runs."""
+
+
+def run_seed(seed: int) -> SeedResult:
+    """Draw the drill of a seed, run it and judge it."""
+    return run_one(generate(seed), seed)
+
+
+def run_one(drill: Drill, seed: int) -> SeedResult:
+    """Run a drill under a seed and judge it. A drill that breaks is unknown: it proves nothing."""
+    from region_sim.memory.run import run_in_memory
+
+    kinds = [kind_of(fault) for fault in drill.faults]
+    try:
+        ran = run_in_memory(drill, seed)
+    except RegionSimError as error:
+        return SeedResult(seed=seed, verdict="unknown", check=BROKEN, sentence=str(error)[:500], faults=kinds)
+    verdict = ran.verdict
+    first = next((check for check in verdict.checks if check.verdict == verdict.verdict != "valid"), None)
+    rto_seconds, rpo_events = figures_of(verdict)
+    return SeedResult(
+        seed=seed,
+        verdict=verdict.verdict,
+        check="" if first is None else first.check,
+        sentence=verdict.sentence[:500],
+        rto_seconds=rto_seconds,
+        rpo_events=rpo_events,
+        faults=kinds,
+        coverage=coverage_of(ran.entries),
+        entries=len(ran.entries),
+        virtual_seconds=ran.virtual_seconds,
+        steps=ran.steps,
+        digest=digest_of(ran.entries),
+    )
+
+
+def figures_of(verdict: Verdict) -> tuple[list[float], list[int]]:
+    """RTO and RPO of every failover that was measured."""
+    rto = [verdict.rto_seconds] if verdict.rto_seconds is not None else []
+    rpo = [verdict.rpo_events] if verdict.rpo_events is not None else []
+    return rto, rpo
+
+
+def run_and_keep(drill: Drill, seed: int, directory: Path, replay: str) -> Verdict:
+    """Run a drill again and leave its history and verdict in a directory. Raises RegionSimError."""
+    from region_sim.memory.run import run_in_memory
+
+    directory.mkdir(parents=True, exist_ok=True)
+    return run_in_memory(drill, seed, directory, replay=replay).verdict
+
+
+@contextmanager
+def results(seeds: range, workers: int) -> Iterator[Iterator[SeedResult]]:
+    """Yield the results of seeds in their order, from so many processes; those that are not asked for are given up."""
+    if workers == 1:
+        yield map(run_seed, seeds)
+        return
+    # Spawned, not forked: a worker inherits neither threads nor anything that this process happened to do before.
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield pool.imap(run_seed, seeds, chunksize=1)
