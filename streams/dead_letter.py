@@ -86,7 +86,8 @@ def read_dead_letters(bootstrap: str, incarnation: str) -> Iterator[DeadLetter]:
     """Every letter in the dead log as it ends now, oldest first in each partition. Blocks."""
     topic = dead_log(incarnation)
     settings = consumer_settings(bootstrap, f"{incarnation}.dead-reader")
-    consumer = Consumer({**settings, "auto.offset.reset": "earliest"})
+    # One partition after the other: a fetch that waits on the last one would hold up the next.
+    consumer = Consumer({**settings, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10})
     try:
         found = consumer.list_topics(topic, timeout=WAIT_SECONDS).topics.get(topic)
         for partition in sorted(found.partitions) if found is not None else ():

@@ -117,6 +117,8 @@ class RawLog:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "fetch.queue.backoff.ms": 10,
+                # A fetch that waits for more on the last partition would hold up the first one on the next.
+                "fetch.wait.max.ms": 10,
                 "check.crcs": True,
                 "log_level": 2,
             }
