@@ -83,6 +83,8 @@ class FaultSeen(_Evidence, frozen=True, kw_only=True, tag="fault"):
     details: str
     struck_ms: int = 0
     """Unix ms when it had been done, before it was verified."""
+    etcd_leader_hit: bool | None = None
+    """Whether the site of etcd's leader was hit by it: a lease then ends later. None: nobody said who led."""
 
 
 class LogRows(_Evidence, frozen=True, kw_only=True, tag="rows"):

@@ -141,6 +141,7 @@ class Nemesis:
             verified=struck.taken,
             details=details,
             struck_ms=struck_ms,
+            etcd_leader_hit=_hits_etcd_leader(fault, target, leader),
         )
         self._history.add(
             "ok" if struck.taken else "fail",
@@ -250,3 +251,10 @@ class Nemesis:
 
     async def _until(self, moment: float) -> None:
         await self._clock.sleep(max(moment - self._clock.monotonic(), 0))
+
+
+def _hits_etcd_leader(fault: Fault, target: str, leader: str) -> bool | None:
+    """Whether etcd's leader is hit, too; None when nobody says who leads."""
+    if isinstance(fault, Kill) and fault.also_etcd_leader:
+        return True
+    return target == leader if leader else None

@@ -9,50 +9,55 @@ from __future__ import annotations
 
 from region_sim.checkers.base import Figures, Finding
 from region_sim.checkers.recorded import Recorded
-from region_sim.evidence import LogRead, LogRows, StateSeen
+from region_sim.evidence import DeadSeen, LogRows, StateSeen
 
 CHECK = "nothing is counted twice, and all of it once"
 
 
 def check(recorded: Recorded) -> Finding:
     """See the module."""
-    states = {state.region: state for state in recorded.evidence(StateSeen)}
+    states = {piece.region: (entry.index, piece) for entry, piece in recorded.evidenced(StateSeen)}
+    dead = _dead_letters(recorded)
     silent = [region for region in recorded.plan.regions if region not in states]
     if silent:
         sentence = f"nothing is proven: {', '.join(silent)} did not say what it has counted"
-        return Finding(check=CHECK, verdict="unknown", sentence=sentence)
-    read = {(piece.region, piece.log) for piece in recorded.evidence(LogRead)}
+        return Finding(check=CHECK, verdict="unknown", sentence=sentence, figures=Figures(dead_letters=dead))
     twice = missed = 0
     parts = []
-    for region, state in states.items():
-        unread = sorted({log for log, _, n in state.frontier if n > 0 and (region, log) not in read})
+    first_index: int | None = None
+    for region, (index, state) in states.items():
+        unread = sorted({log for log, _, n in state.frontier if n > 0 and not recorded.was_read(region, log)})
         if unread:
             sentence = f"nothing is proven: {', '.join(unread)} of {region} could not be read"
-            return Finding(check=CHECK, verdict="unknown", sentence=sentence)
+            return Finding(check=CHECK, verdict="unknown", sentence=sentence, figures=Figures(dead_letters=dead))
         distinct = _distinct_events(recorded, state)
-        twice += max(state.events - distinct, 0)
-        missed += max(distinct - state.events - state.late, 0)
+        over, under = max(state.events - distinct, 0), max(distinct - state.events - state.late, 0)
+        first_index = index if (over or under) and first_index is None else first_index
+        twice += over
+        missed += under
         parts.append(f"{region} {state.events} of {distinct}")
-    figures = Figures(counted_twice=twice)
+    figures = Figures(counted_twice=twice, dead_letters=dead)
     numbers = "; ".join(parts)
-    if twice:
+    if twice or missed:
         sentence = f"{twice} events were counted more than once ({numbers})"
-        return Finding(check=CHECK, verdict="invalid", sentence=sentence, figures=figures)
-    if missed:
-        sentence = f"{missed} events in the logs were not counted ({numbers})"
-        return Finding(check=CHECK, verdict="invalid", sentence=sentence, figures=figures)
+        if not twice:
+            sentence = f"{missed} events in the logs were not counted ({numbers})"
+        return Finding(check=CHECK, verdict="invalid", sentence=sentence, figures=figures, first_index=first_index)
     return Finding(check=CHECK, verdict="valid", sentence=f"every event counts once ({numbers})", figures=figures)
+
+
+def _dead_letters(recorded: Recorded) -> int | None:
+    """Distinct records that regions could not read; None when nobody looked."""
+    seen = recorded.evidence(DeadSeen)
+    return len({place for piece in seen for place in piece.places}) if seen else None
 
 
 def _distinct_events(recorded: Recorded, state: StateSeen) -> int:
     """Distinct identities below a region's frontier, catalogue entries (the newest replaces) left out."""
     frontier = {(log, partition): n for log, partition, n in state.frontier}
-    return len(
-        {
-            row.identity
-            for piece in recorded.evidence(LogRows)
-            if piece.region == state.region
-            for row in piece.rows
-            if row.kind != "item" and row.offset < frontier.get((piece.log, piece.partition), 0)
-        }
-    )
+    found: set[str] = set()
+    for piece in recorded.evidence(LogRows):
+        if piece.region == state.region:
+            end = frontier.get((piece.log, piece.partition), 0)
+            found.update(row.identity for row in piece.rows if row.offset < end and row.kind != "item")
+    return len(found)

@@ -1,15 +1,17 @@
 """Nothing acknowledged is lost unless a receipt lists it.
 
 Every acknowledged event must lie, with its identity, at its coordinates in the raw logs of *every* healed region. The
-identity is computed again from what the client said, so "your event is there" is nobody's word. What is missing must be
-listed: in a range of a receipt that is not healed, or acknowledged after that receipt's `last_contact`.
+identity is computed again from what the client said, so "your event is there" is nobody's word. What is missing must
+be accounted for: its record is a dead letter, or a receipt that is not healed lists it, in a range or as acknowledged
+after the last contact. Where the receipt names the ends that were known, the record must lie beyond them as well: a
+position says what came later without comparing clocks.
 """
 
 from __future__ import annotations
 
 from region_sim.checkers.base import Figures, Finding
 from region_sim.checkers.recorded import Place, Promise, Recorded
-from region_sim.evidence import HeldEnds, LogRead, ReceiptSeen, Row
+from region_sim.evidence import DeadSeen, HeldEnds, ReceiptSeen, Row
 from services.ledger.identity import identity_of
 from services.receipts.model import Range, Receipt
 from streams.frame import EventRow
@@ -17,6 +19,9 @@ from streams.kinds import Kind
 
 CHECK = "nothing acknowledged is lost unlisted"
 EXAMPLES_MAX = 10
+KINDS = {kind.name.lower(): kind for kind in Kind}
+Missing = dict[tuple[str, str], tuple[str, str]]
+"""By source and id of a promise: a region that does not hold it, and why not."""
 
 
 def check(recorded: Recorded) -> Finding:
@@ -28,66 +33,103 @@ def check(recorded: Recorded) -> Finding:
     if unread is not None:
         figures = Figures(acknowledged=len(promises), rpo_events=rpo_events(recorded))
         return Finding(check=CHECK, verdict="unknown", sentence=unread, figures=figures)
-    missing: dict[int, tuple[str, str]] = {}
-    for region in recorded.plan.regions:
-        rows = recorded.rows_of(region)
-        for number, promise in enumerate(promises):
-            reason = mismatch(promise, rows.get(promise.place))
-            if reason is not None:
-                missing.setdefault(number, (region, reason))
-    receipts = newest_receipts(recorded)
-    unlisted = [number for number in missing if not is_listed(promises[number], receipts)]
+    missing = missing_promises(recorded)
+    receipts, dead = newest_receipts(recorded), dead_places(recorded)
+    lost = [recorded.promises[key] for key in missing]
+    unlisted = [p for p in lost if p.place[:3] not in dead and not is_listed(recorded, p, receipts)]
     figures = Figures(
         acknowledged=len(promises),
         lost=len(missing),
         lost_unlisted=len(unlisted),
         rpo_events=rpo_events(recorded),
     )
-    examples = [_describe(promises[number], *missing[number]) for number in unlisted[:EXAMPLES_MAX]]
     if unlisted:
-        sentence = f"{len(unlisted)} of {len(promises)} acknowledged events are lost and in no receipt"
-        return Finding(check=CHECK, verdict="invalid", sentence=sentence, examples=examples, figures=figures)
+        unlisted.sort(key=lambda promise: promise.index)
+        return Finding(
+            check=CHECK,
+            verdict="invalid",
+            sentence=f"{len(unlisted)} of {len(promises)} acknowledged events are lost and in no receipt",
+            examples=[_describe(p, *missing[p.ack.source, p.ack.id]) for p in unlisted[:EXAMPLES_MAX]],
+            figures=figures,
+            first_index=unlisted[0].index,
+        )
     sentence = f"{len(promises)} acknowledged events: {len(missing)} lost, all of them listed"
     if not missing:
         sentence = f"all {len(promises)} acknowledged events are in every region"
     return Finding(check=CHECK, verdict="valid", sentence=sentence, figures=figures)
 
 
-def newest_receipts(recorded: Recorded) -> list[Receipt]:
-    """Each receipt once, as it was last seen."""
-    found = {piece.receipt.receipt_id: piece.receipt for piece in recorded.evidence(ReceiptSeen)}
-    return list(found.values())
+def missing_promises(recorded: Recorded) -> Missing:
+    """The promises that do not lie at their coordinates in every region; worked out once for all checkers."""
+    if recorded.missing is None:
+        recorded.missing = _missing(recorded)
+    return recorded.missing
 
 
-def receipts_of_fault(recorded: Recorded) -> list[Receipt]:
-    """Those about the life that was hit, written since: the same life may have been lost, and healed, before."""
-    fault, began = recorded.fault_seen, recorded.fault_began
-    if fault is None or began is None:
-        return []
+def kept_somewhere(recorded: Recorded) -> list[Promise]:
+    """The promises that lie at their coordinates in some region."""
+    missing = missing_promises(recorded)
+    rows = [recorded.rows_of(region) for region in recorded.plan.regions]
     return [
-        found
-        for found in newest_receipts(recorded)
-        if found.incarnation == fault.incarnation and found.created_ms >= began.unix_ms
+        promise
+        for key, promise in recorded.promises.items()
+        if key not in missing or any(mismatch(promise, held.get(promise.place)) is None for held in rows)
     ]
 
 
-def is_listed(promise: Promise, receipts: list[Receipt]) -> bool:
+def _missing(recorded: Recorded) -> Missing:
+    missing: Missing = {}
+    regions = [(region, recorded.rows_of(region)) for region in recorded.plan.regions]
+    for key, promise in recorded.promises.items():
+        place, good = promise.place, None
+        for region, rows in regions:
+            row = rows.get(place)
+            if row is not None and row == good:
+                continue
+            reason = mismatch(promise, row)
+            if reason is not None:
+                missing[key] = (region, reason)
+                break
+            good = row
+    return missing
+
+
+def newest_receipts(recorded: Recorded) -> list[Receipt]:
+    """Each receipt once: as it was closed, or else as it was last seen."""
+    found: dict[str, Receipt] = {}
+    for piece in recorded.evidence(ReceiptSeen):
+        before = found.get(piece.receipt.receipt_id)
+        if before is None or before.state == "open" or piece.receipt.state != "open":
+            found[piece.receipt.receipt_id] = piece.receipt
+    return list(found.values())
+
+
+def dead_places(recorded: Recorded) -> set[tuple[str, int, int]]:
+    """Log, partition and offset of all records that regions say could not be read."""
+    return {place for piece in recorded.evidence(DeadSeen) for place in piece.places}
+
+
+def is_listed(recorded: Recorded, promise: Promise, receipts: list[Receipt]) -> bool:
     """Whether a receipt that is not healed says that this event is, or may be, lost."""
     return any(
         receipt.state != "healed"
-        and (
-            in_ranges(promise.place, receipt.ranges)
-            or (
-                receipt.kind != "hole"
-                and promise.ack.log == f"{receipt.incarnation}.events"
-                # Never heard of is no time: it would excuse everything.
-                and receipt.last_contact_ms > 0
-                # In the same millisecond, either may have been first.
-                and promise.unix_ms >= receipt.last_contact_ms
-            )
-        )
+        and (in_ranges(promise.place, receipt.ranges) or _after_contact(recorded, promise, receipt))
         for receipt in receipts
     )
+
+
+def _after_contact(recorded: Recorded, promise: Promise, receipt: Receipt) -> bool:
+    ack = promise.ack
+    # Never heard of is no time: it would excuse everything.
+    if receipt.kind == "hole" or ack.log != f"{receipt.incarnation}.events" or receipt.last_contact_ms <= 0:
+        return False
+    ends = receipt.known_ends.get(ack.log)
+    if ends is not None and ack.offset < ends.get(ack.partition, 0):
+        return False
+    if ends is not None and not recorded.are_clocks_true:
+        return True
+    # In the same millisecond, either may have been first.
+    return promise.unix_ms >= receipt.last_contact_ms
 
 
 def in_ranges(place: Place, ranges: list[Range]) -> bool:
@@ -101,55 +143,62 @@ def mismatch(promise: Promise, row: Row | None) -> str | None:
     ack = promise.ack
     if row is None:
         return "nothing lies there"
-    said = (ack.kind, ack.time_ms, ack.query, ack.item)
-    found = (row.kind, row.time_ms, row.query, row.item)
-    if said != found:
+    if row.kind != ack.kind or row.time_ms != ack.time_ms or row.query != ack.query or row.item != ack.item:
+        said = (ack.kind, ack.time_ms, ack.query, ack.item)
+        found = (row.kind, row.time_ms, row.query, row.item)
         return f"another event lies there: {found} instead of {said}"
+    if row.identity != recomputed(ack.source, ack.id, row):
+        return "what lies there has another identity"
+    return None
+
+
+def recomputed(source: str, event_id: str, row: Row) -> str:
+    """The identity, in hexadecimal, that the event `event_id` of `source` must have if it says what `row` says."""
     event = EventRow(
-        identity=bytes.fromhex(row.identity),
+        identity=b"",
         time_ms=row.time_ms,
         user=row.user,
         session=row.session,
-        kind=Kind[row.kind.upper()],
+        kind=KINDS[row.kind],
         query=row.query,
         item=row.item,
         ranking=bytes.fromhex(row.ranking),
         position=row.position,
         body=row.body.encode(),
     )
-    if event.identity != identity_of(ack.source, ack.id, event):
-        return "what lies there has another identity"
-    return None
+    return identity_of(source, event_id, event).hex()
 
 
 def rpo_events(recorded: Recorded) -> int | None:
-    """Acknowledged events of the lost life that no survivor held before the heal; None when that was not looked at."""
-    fault = recorded.fault_seen
-    began = recorded.fault_began
-    if fault is None or began is None or not fault.incarnation:
-        return None
-    log = f"{fault.incarnation}.events"
-    held: dict[int, int] = {}
-    pieces = [piece for piece in recorded.evidence(HeldEnds) if piece.log == log]
-    if not pieces:
-        return None
-    for piece in pieces:
+    """Acknowledged events of the lost lives that no survivor held before the heal; None when that was not looked at."""
+    held: dict[str, dict[int, int]] = {}
+    for piece in recorded.evidence(HeldEnds):
+        ends = held.setdefault(piece.log, {})
         for partition, end in piece.next_offsets.items():
-            held[partition] = max(held.get(partition, 0), end)
+            ends[partition] = max(ends.get(partition, 0), end)
+    # What a cut-off region acknowledges during its partition is no part of what the takeover cost.
+    until: dict[str, int] = {}
+    for hit in recorded.hits:
+        seen = hit.seen
+        if seen is not None and seen.region_lost and seen.incarnation:
+            log = f"{seen.incarnation}.events"
+            until[log] = max(until.get(log, 0), seen.struck_ms, hit.began.unix_ms)
+    if not any(log in held for log in until):
+        return None
     return sum(
-        promise.ack.log == log
-        and promise.ack.offset >= held.get(promise.ack.partition, 0)
-        # What a cut-off region acknowledges during its partition is no part of what the takeover cost.
-        and promise.unix_ms <= max(fault.struck_ms, began.unix_ms)
+        promise.ack.log in held
+        and promise.ack.offset >= held[promise.ack.log].get(promise.ack.partition, 0)
+        and promise.unix_ms <= until.get(promise.ack.log, 0)
         for promise in recorded.promises.values()
     )
 
 
 def _unread(recorded: Recorded, promises: list[Promise]) -> str | None:
     """Why the regions' logs are not known well enough; None when they are."""
-    read = {(piece.region, piece.log) for piece in recorded.evidence(LogRead)}
     logs = {promise.ack.log for promise in promises}
-    unread = sorted((region, log) for region in recorded.plan.regions for log in logs if (region, log) not in read)
+    unread = sorted(
+        (region, log) for region in recorded.plan.regions for log in logs if not recorded.was_read(region, log)
+    )
     if not unread:
         return None
     return f"nothing is proven: {', '.join(f'{log} of {region}' for region, log in unread)} could not be read"

@@ -1,108 +1,186 @@
-"""The receipt is honest: it is there, it lists no more and no less than what was gone, and it ends as it should.
+"""The receipts are honest: each loss has one, it lists no more and no less than was gone, and it ends as it should.
 
-More than was gone: a range that a survivor held before the heal. Less: left to the checker of losses, which knows every
-acknowledged event. Counts of events in ranges are held against the log itself where the region came back with it.
+More than was gone: a range that a survivor held before the heal, or an event that every region holds in the end. Less:
+records that were known to exist and that no survivor held; every acknowledged event is held against the receipts by the
+checker of losses. Counts of events in ranges are held against the log where the region came back with it, and against
+the acknowledgements where it did not.
 """
 
 from __future__ import annotations
 
-from region_sim.checkers.base import Figures, Finding, VerdictWord
-from region_sim.checkers.loss import receipts_of_fault
-from region_sim.checkers.recorded import Recorded
-from region_sim.evidence import FaultSeen, HeldEnds, ReceiptsRead
-from services.receipts.model import Range, Receipt
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from region_sim.checkers import receipt_ranges
+from region_sim.checkers.base import Failover, Figures, Finding, VerdictWord
+from region_sim.checkers.failovers import cause_of, terms
+from region_sim.checkers.loss import newest_receipts
+from region_sim.checkers.recorded import Hit, Recorded
+from region_sim.evidence import FaultSeen, ReceiptSeen, ReceiptsRead, StateSeen
+from services.receipts.model import Receipt
 
 CHECK = "the receipt is honest"
-LIFE_ENDS = ("wipe", "cut")
+LIFE_ENDS = ("wipe", "cut", "topic-loss")
 """Faults after which the life that was hit is over: what nobody else holds never comes back."""
+WRITTEN_SECONDS = 15.0
+"""A term that lasts as long has written its receipt: it waits ten seconds for its gate, and looks every second."""
+EXAMPLES_MAX = 10
 
 
-def check(recorded: Recorded) -> Finding:
+def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> Finding:
     """See the module."""
     fault = recorded.fault_seen
     if fault is None:
         return _finding("unknown", "no fault was injected: no receipt is due")
-    if not recorded.evidence(ReceiptsRead):
-        return _finding("unknown", "nothing is proven: no controller showed its receipts")
-    about = receipts_of_fault(recorded)
-    is_due = fault.region_lost or fault.kind == "switchover"
-    if not about:
-        if not is_due:
-            return _finding("valid", "no region was lost, and no receipt says so")
-        return _finding("invalid", f"{fault.incarnation} was lost and no receipt says so")
-    receipt = max(about, key=lambda found: (found.was_active, found.created_ms))
-    problems = [problem for found in about for problem in _problems(recorded, fault, found)]
-    figures = Figures(last_contact_before_fault_seconds=_last_contact_before(recorded, receipt))
+    unread = _unread(recorded)
+    if unread is not None:
+        return _finding("unknown", f"nothing is proven: {unread}")
+    written = _written(recorded)
+    problems = [*_missing(recorded, failovers or (), written)]
+    for receipt in written:
+        problems += [f"receipt {receipt.receipt_id}: {problem}" for problem in _problems(recorded, receipt)]
+    first = _of_first_fault(recorded, written)
+    figures = Figures(last_contact_before_fault_seconds=_last_contact_before(recorded, first))
     if problems:
         return Finding(
             check=CHECK,
             verdict="invalid",
-            sentence=f"receipt {receipt.receipt_id}: {problems[0]}",
-            examples=problems,
+            sentence=problems[0],
+            examples=problems[:EXAMPLES_MAX],
             figures=figures,
+            first_index=_entry_of(recorded, written, problems[0]),
         )
-    listed = receipt.events_listed
-    many = "an unknown number of" if listed is None else str(listed)
-    sentence = f"receipt {receipt.receipt_id} ({receipt.state}) lists {many} events in {len(receipt.ranges)} ranges"
-    return Finding(check=CHECK, verdict="valid", sentence=sentence, figures=figures)
+    if not written:
+        return _finding("valid", "no region was lost, and no receipt says so")
+    parts = []
+    for receipt in written:
+        listed = receipt.events_listed
+        many = "an unknown number of" if listed is None else str(listed)
+        parts.append(f"{receipt.receipt_id} ({receipt.state}) lists {many} events in {len(receipt.ranges)} ranges")
+    return Finding(check=CHECK, verdict="valid", sentence=f"receipt {'; '.join(parts)}", figures=figures)
 
 
-def _problems(recorded: Recorded, fault: FaultSeen, receipt: Receipt) -> list[str]:
-    found = []
-    if fault.kind == "switchover" and receipt.kind == "switchover" and receipt.ranges:
-        found.append("a planned switchover lists missing events")
-    life_ends = fault.kind in LIFE_ENDS
-    if fault.kind == "wipe" and receipt.state != "confirmed_lost" and receipt.ranges:
-        found.append(f"the region was wiped, but its receipt is {receipt.state}")
-    if not life_ends and receipt.state == "confirmed_lost":
-        found.append("the region came back with its logs, but its receipt says that it is lost")
-    if receipt.state == "healed" and receipt.remaining:
-        found.append("it is healed, but something remains")
-    if receipt.state == "open" and recorded.completed("heal") is not None and fault.kind != "wipe":
-        found.append("everything has healed, but it is still open")
-    held = _held(recorded)
-    # What was cut off is gone for good, but the rest of that log is handed on before the region begins anew.
-    listed = receipt.remaining if fault.kind == "cut" else receipt.ranges
-    if fault.region_lost:
-        found += [f"it lists {_said(r)}, which a survivor held" for r in listed if r.end <= _end(held, r)]
-    if not life_ends:
-        found += [problem for r in receipt.ranges if (problem := _miscount(recorded, fault, r))]
+def _unread(recorded: Recorded) -> str | None:
+    """Why the receipts are not known; None when they are."""
+    read = recorded.evidence(ReceiptsRead)
+    if not read:
+        return "no controller showed its receipts"
+    shown = Counter(piece.seen_in for piece in recorded.evidence(ReceiptSeen))
+    short = next((piece for piece in read if shown[piece.seen_in] < piece.count), None)
+    if short is not None:
+        return f"{short.seen_in} showed {short.count} receipts, and {shown[short.seen_in]} are in the history"
+    return None
+
+
+def _written(recorded: Recorded) -> list[Receipt]:
+    """The receipts of this drill: a deployment may have had others before it."""
+    began = recorded.entries[0].unix_ms
+    found = [r for r in newest_receipts(recorded) if r.kind != "hole"]
+    if recorded.are_clocks_true:
+        found = [receipt for receipt in found if receipt.created_ms >= began]
     return found
 
 
-def _held(recorded: Recorded) -> dict[tuple[str, int], int]:
-    held: dict[tuple[str, int], int] = {}
-    for piece in recorded.evidence(HeldEnds):
-        for partition, end in piece.next_offsets.items():
-            held[piece.log, partition] = max(held.get((piece.log, partition), 0), end)
-    return held
+def _missing(recorded: Recorded, failovers: Sequence[Failover], written: Sequence[Receipt]) -> Iterator[str]:
+    """Losses that no receipt speaks of."""
+    lasted = {
+        term.epoch: ((term.gone_ms or recorded.entries[-1].unix_ms) - (term.seen_ms or 0)) / 1000
+        for term in terms(recorded)
+    }
+    for failover in failovers:
+        hit = cause_of(recorded, failover)
+        seen = None if hit is None else hit.seen
+        if seen is None or lasted.get(failover.epoch, 0.0) < WRITTEN_SECONDS:
+            continue
+        if not any(receipt.epoch == failover.epoch and receipt.was_active for receipt in written):
+            lost = seen.incarnation if seen.target == failover.from_region else failover.from_region
+            yield f"{lost} was lost and no receipt says so: {failover.to_region} took over as {failover.epoch}"
+    about = {receipt.incarnation for receipt in written}
+    for hit in recorded.hits:
+        seen = hit.seen
+        if seen is not None and seen.incarnation and _ended(recorded, seen) and seen.incarnation not in about:
+            yield f"{seen.incarnation} was lost and no receipt says so: its region is in another life"
 
 
-def _end(held: dict[tuple[str, int], int], found: Range) -> int:
-    return held.get((found.log, found.partition), -1)
+def _problems(recorded: Recorded, receipt: Receipt) -> Iterator[str]:
+    """What is wrong with one receipt."""
+    if receipt.kind == "switchover" and receipt.ranges and _was_planned(recorded, receipt):
+        yield "a planned switchover lists missing events"
+    hit = _hit_of(recorded, receipt)
+    ending = _ending(recorded, receipt)
+    over = ending is not None or _is_in_another_life(recorded, receipt.region, receipt.incarnation)
+    if receipt.state == "healed" and ending is not None and receipt.created_ms >= ending.began.unix_ms:
+        yield f"{ending.label} ended the life that it is about, but it is healed"
+    if receipt.state == "confirmed_lost" and not over:
+        yield "the region came back with its logs, but its receipt says that it is lost"
+    if receipt.state == "healed" and receipt.remaining:
+        yield "it is healed, but something remains"
+    if receipt.state == "open":
+        yield "everything has healed, but it is still open"
+    yield from receipt_ranges.problems(recorded, receipt, hit, is_over=over)
 
 
-def _miscount(recorded: Recorded, fault: FaultSeen, found: Range) -> str | None:
-    """Why the count of a range is wrong, by the log of the region that came back; None when it is right or unknown."""
-    if found.events is None:
+def _hit_of(recorded: Recorded, receipt: Receipt) -> Hit | None:
+    """The fault on its life before which it cannot have been written, and after which it was: the last such one."""
+    if not recorded.are_clocks_true:
         return None
-    there = sum(
-        log == found.log and partition == found.partition and found.start <= offset < found.end
-        for log, partition, offset, _ in recorded.rows_of(fault.target)
+    found = [
+        hit
+        for hit in recorded.hits
+        if hit.seen is not None
+        and hit.seen.incarnation == receipt.incarnation
+        and hit.began.unix_ms <= receipt.created_ms
+    ]
+    return found[-1] if found else None
+
+
+def _ending(recorded: Recorded, receipt: Receipt) -> Hit | None:
+    """The fault that ended its life."""
+    hits = [hit for hit in recorded.hits if hit.seen is not None and hit.seen.kind in LIFE_ENDS]
+    return next((hit for hit in hits if hit.seen is not None and hit.seen.incarnation == receipt.incarnation), None)
+
+
+def _ended(recorded: Recorded, seen: FaultSeen) -> bool:
+    return seen.kind in LIFE_ENDS or _is_in_another_life(recorded, seen.target, seen.incarnation)
+
+
+def _is_in_another_life(recorded: Recorded, region: str, incarnation: str) -> bool:
+    """Whether the region says in the end that it lives another life."""
+    return any(
+        state.region == region and state.incarnation != incarnation
+        for state in recorded.evidence(StateSeen)
+        if state.incarnation
     )
-    if there == found.events:
+
+
+def _was_planned(recorded: Recorded, receipt: Receipt) -> bool:
+    """Whether nothing but the switchover was going on: a region may be lost while the lease is handed over."""
+    return len(recorded.faults) == 1 or not recorded.are_clocks_true or receipt.last_contact_ms >= receipt.created_ms
+
+
+def _of_first_fault(recorded: Recorded, written: Sequence[Receipt]) -> Receipt | None:
+    """The receipt about the life that the first fault hit, written since."""
+    fault, began = recorded.fault_seen, recorded.fault_began
+    if fault is None or began is None:
         return None
-    return f"it counts {found.events} events in {_said(found)}, where {there} are"
+    about = [r for r in written if r.incarnation == fault.incarnation and r.created_ms >= began.unix_ms]
+    about.sort(key=lambda found: (not found.was_active, found.created_ms))
+    return about[0] if about else None
 
 
-def _said(found: Range) -> str:
-    return f"{found.log}/{found.partition} [{found.start}, {found.end})"
-
-
-def _last_contact_before(recorded: Recorded, receipt: Receipt) -> float | None:
-    if recorded.fault_began is None or receipt.last_contact_ms == 0 or recorded.plan.kind == "switchover":
-        return None  # in a switchover, contact is never lost
+def _last_contact_before(recorded: Recorded, receipt: Receipt | None) -> float | None:
+    if receipt is None or recorded.fault_began is None or receipt.last_contact_ms == 0:
+        return None
+    if recorded.plan.kind == "switchover":
+        return None  # contact is never lost
     return round((recorded.fault_began.unix_ms - receipt.last_contact_ms) / 1000, 3)
+
+
+def _entry_of(recorded: Recorded, written: Sequence[Receipt], problem: str) -> int | None:
+    """The entry that shows the receipt which a problem names."""
+    named = next((r.receipt_id for r in written if problem.startswith(f"receipt {r.receipt_id}: ")), None)
+    shown = recorded.evidenced(ReceiptSeen)
+    return next((entry.index for entry, piece in shown if piece.receipt.receipt_id == named), None)
 
 
 def _finding(verdict: VerdictWord, sentence: str) -> Finding:

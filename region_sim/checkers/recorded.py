@@ -1,22 +1,26 @@
-"""A history, sorted for its checkers: calls with their answers, acknowledgements, and evidence by kind."""
+"""A history, sorted for its checkers: calls with their answers, acknowledgements, faults, and evidence by kind."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
 from region_sim.errors import HistoryDamaged
-from region_sim.evidence import DrillPlan, Epoch, Evidence, FaultSeen, LogRows, Row
-from region_sim.history import NO_CALL, Entry
-from region_sim.spec import Drill
+from region_sim.evidence import DrillPlan, Epoch, Evidence, FaultSeen, LogRead, LogRows, Row
+from region_sim.history import NO_CALL, Entry, Said
+from region_sim.spec import ClockFault, Drill
 from services.ledger.acks import Ack
 
 T = TypeVar("T", bound=Evidence)
 Place = tuple[str, int, int, int]
 """Log, partition, offset, index."""
+REFUSED: Final = "refused:"
+"""How the error of a fault begins that this world cannot do to itself."""
+_drill_decoder = msgspec.json.Decoder(Drill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Answer:
     @property
     def is_library(self) -> bool:
         """Whether the client library accepted it."""
-        return self.process.startswith("library")
+        return is_library(self.process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,56 @@ class Promise:
 
     ack: Ack
     unix_ms: int
+    index: int = 0
+    """Of the entry that brought it."""
 
     @property
     def place(self) -> Place:
         """Where the event was said to be."""
         return self.ack.log, self.ack.partition, self.ack.offset, self.ack.index
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSaid:
+    """An event, as it was said first."""
+
+    said: Said
+    index: int
+    """Of the entry with which it was said: nothing of it can be anywhere before."""
+    process: str
+
+
+@dataclass(slots=True)
+class Hit:
+    """One fault of the drill: begun, injected, healed."""
+
+    began: Entry
+    done: Entry | None = None
+    heal_began: Entry | None = None
+    """Its own heal; what has none is healed when the drill ends."""
+    healed: Entry | None = None
+
+    @property
+    def seen(self) -> FaultSeen | None:
+        """The fault as it was injected; None when it was not, or could not be verified."""
+        piece = None if self.done is None or self.done.type != "ok" else self.done.evidence
+        return piece if isinstance(piece, FaultSeen) and piece.verified else None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether this world cannot do that to itself."""
+        return self.done is not None and self.done.error.startswith(REFUSED)
+
+    @property
+    def label(self) -> str:
+        """For sentences."""
+        return f"{self.began.note or 'fault'} {self.began.region}".strip()
+
+    @property
+    def until_seconds(self) -> float:
+        """Monotonic time when it was gone; infinity when nobody says so."""
+        healed = self.healed
+        return healed.monotonic_seconds if healed is not None and healed.type == "ok" else math.inf
 
 
 @dataclass(slots=True)
@@ -62,74 +111,171 @@ class Recorded:
     answers: list[Answer] = field(default_factory=list)
     promises: dict[tuple[str, str], Promise] = field(default_factory=dict)
     """By source and id; the first acknowledgement counts."""
-    fault: Entry | None = None
-    """The completed fault; `fault_began` is when it was started."""
-    fault_began: Entry | None = None
-    collected: list[Evidence] = field(default_factory=list)
+    said: dict[tuple[str, str], FirstSaid] = field(default_factory=dict)
+    """By source and id: all that clients said."""
+    faults: list[Hit] = field(default_factory=list)
+    """In the order in which they were begun."""
+    searches: list[Entry] = field(default_factory=list)
+    """What completes searches, in order."""
+    pieces: dict[type, list[tuple[Entry, Evidence]]] = field(default_factory=dict)
+    missing: dict[tuple[str, str], tuple[str, str]] | None = None
+    """See `loss.missing_promises`."""
+    phase_entries: dict[str, Entry] = field(default_factory=dict)
+    completed_entries: dict[str, Entry] = field(default_factory=dict)
+    begun_entries: dict[str, Entry] = field(default_factory=dict)
+    _rows: dict[str, dict[Place, Row]] = field(default_factory=dict)
+    _read: set[tuple[str, str]] = field(default_factory=set)
 
     def evidence(self, kind: type[T]) -> list[T]:
         """All evidence of one kind, in order."""
-        return [piece for piece in self.collected if isinstance(piece, kind)]
+        return [cast("T", piece) for _, piece in self.pieces.get(kind, ())]
+
+    def evidenced(self, kind: type[T]) -> list[tuple[Entry, T]]:
+        """All evidence of one kind, in order, with the entries that brought it."""
+        return [(entry, cast("T", piece)) for entry, piece in self.pieces.get(kind, ())]
+
+    @property
+    def hits(self) -> list[Hit]:
+        """The faults that were injected and verified."""
+        return [hit for hit in self.faults if hit.seen is not None]
+
+    @property
+    def first_hit(self) -> Hit | None:
+        """The first fault that was injected."""
+        return next((hit for hit in self.faults if hit.seen is not None), None)
+
+    @property
+    def fault_began(self) -> Entry | None:
+        """When the first fault was begun that was injected; when none was, the first at all."""
+        first = self.first_hit or (self.faults[0] if self.faults else None)
+        return None if first is None else first.began
+
+    @property
+    def fault(self) -> Entry | None:
+        """The completion of the first fault that was injected."""
+        first = self.first_hit
+        return None if first is None else first.done
 
     @property
     def fault_seen(self) -> FaultSeen | None:
-        """The fault as it was injected; None when it was not."""
-        piece = None if self.fault is None else self.fault.evidence
-        return piece if isinstance(piece, FaultSeen) and piece.verified else None
+        """The first fault that was injected; None when none was."""
+        first = self.first_hit
+        return None if first is None else first.seen
+
+    @property
+    def are_clocks_true(self) -> bool:
+        """Whether what regions say of the time can be compared with what clients say of it."""
+        return not any(isinstance(fault, ClockFault) for fault in self.drill.faults)
 
     def phase(self, name: str) -> Entry | None:
         """The entry with which a phase of the drill began."""
-        return next((e for e in self.entries if e.op == "phase" and e.note == name), None)
+        return self.phase_entries.get(name)
 
     def completed(self, op: str) -> Entry | None:
         """The last ok or fail of an operation of the drill itself."""
-        return next((e for e in reversed(self.entries) if e.op == op and e.type in ("ok", "fail")), None)
+        return self.completed_entries.get(op)
+
+    def begun(self, op: str) -> Entry | None:
+        """The first invoke of an operation of the drill itself."""
+        return self.begun_entries.get(op)
+
+    def was_read(self, region: str, log: str) -> bool:
+        """Whether a region's copy of a log was read to its end."""
+        if not self._read:
+            self._read = {(piece.region, piece.log) for piece in self.evidence(LogRead)}
+        return (region, log) in self._read
 
     def rows_of(self, region: str) -> dict[Place, Row]:
         """All events that a region's Kafka holds, by their place in the origin's log."""
-        return {
-            (piece.log, piece.partition, row.offset, row.index): row
-            for piece in self.evidence(LogRows)
-            if piece.region == region
-            for row in piece.rows
-        }
+        if not self._rows:
+            for piece in self.evidence(LogRows):
+                held = self._rows.setdefault(piece.region, {})
+                log, partition = piece.log, piece.partition
+                for row in piece.rows:
+                    held[log, partition, row.offset, row.index] = row
+        return self._rows.get(region, {})
+
+
+def is_library(process: str) -> bool:
+    """Whether a client uses the client library."""
+    return process.startswith("library")
 
 
 def record(entries: Iterable[Entry]) -> Recorded:
     """Sort a history. Raises HistoryDamaged when it does not say which drill it is of."""
-    listed = list(entries)
+    listed = entries if isinstance(entries, list) else list(entries)
     plan = listed[0].evidence if listed else None
     if not isinstance(plan, DrillPlan):
         raise HistoryDamaged("the history does not begin with the plan of its drill")
     try:
-        drill = msgspec.json.decode(plan.parameters, type=Drill)
+        drill = _drill_decoder.decode(plan.parameters)
     except msgspec.MsgspecError as error:
         raise HistoryDamaged(f"the history's drill cannot be read: {error}") from error
     recorded = Recorded(plan=plan, drill=drill, entries=listed)
+    hits: dict[int, Hit] = {}
     for entry in listed:
-        _sort_in(recorded, entry)
+        if entry.evidence is not None:
+            recorded.pieces.setdefault(type(entry.evidence), []).append((entry, entry.evidence))
+        if entry.op == "search":
+            _sort_search(recorded, entry)
+        if entry.op in ("search", "publish"):
+            _sort_said(recorded, entry)
+        elif entry.op in ("fault", "heal"):
+            _sort_fault(recorded, hits, entry)
+        else:
+            _sort_course(recorded, entry)
     return recorded
 
 
-def _sort_in(recorded: Recorded, entry: Entry) -> None:
-    if entry.evidence is not None:
-        recorded.collected.append(entry.evidence)
-    for ack in entry.acks:
-        recorded.promises.setdefault((ack.source, ack.id), Promise(ack, entry.unix_ms))
-    if entry.op == "fault":
-        if entry.type == "invoke" and recorded.fault_began is None:
-            recorded.fault_began = entry
-        elif entry.type == "ok" and recorded.fault is None:
-            recorded.fault = entry
-    if entry.op == "search" and entry.type == "ok" and entry.epoch is not None and entry.call != NO_CALL:
+def _sort_search(recorded: Recorded, entry: Entry) -> None:
+    if entry.type == "invoke":
+        return
+    recorded.searches.append(entry)
+    if entry.type == "ok" and entry.epoch is not None and entry.call != NO_CALL:
         recorded.answers.append(
             Answer(
-                index=entry.index,
-                invoked=entry.call,
-                process=entry.process,
-                region=entry.region,
-                epoch=entry.epoch,
-                monotonic_seconds=entry.monotonic_seconds,
-                unix_ms=entry.unix_ms,
+                entry.index,
+                entry.call,
+                entry.process,
+                entry.region,
+                entry.epoch,
+                entry.monotonic_seconds,
+                entry.unix_ms,
             )
         )
+
+
+def _sort_said(recorded: Recorded, entry: Entry) -> None:
+    for said in entry.said:
+        key = (said.source, said.id)
+        if key not in recorded.said:
+            recorded.said[key] = FirstSaid(said, entry.index, entry.process)
+    for ack in entry.acks:
+        key = (ack.source, ack.id)
+        if key not in recorded.promises:
+            recorded.promises[key] = Promise(ack, entry.unix_ms, entry.index)
+
+
+def _sort_fault(recorded: Recorded, hits: dict[int, Hit], entry: Entry) -> None:
+    """A heal belongs to the fault that it names by its call."""
+    if entry.op == "fault":
+        if entry.type == "invoke":
+            hit = hits[entry.index] = Hit(entry)
+            recorded.faults.append(hit)
+        elif entry.call in hits:
+            hits[entry.call].done = entry
+        return
+    if entry.call in hits:
+        if entry.type == "invoke":
+            hits[entry.call].heal_began = entry
+        else:
+            hits[entry.call].healed = entry
+
+
+def _sort_course(recorded: Recorded, entry: Entry) -> None:
+    if entry.op == "phase":
+        recorded.phase_entries.setdefault(entry.note, entry)
+    elif entry.type in ("ok", "fail"):
+        recorded.completed_entries[entry.op] = entry
+    elif entry.type == "invoke":
+        recorded.begun_entries.setdefault(entry.op, entry)

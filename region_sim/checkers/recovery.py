@@ -1,66 +1,96 @@
-"""How long nobody was answered, how the takeover's time was spent, and whether all came back."""
+"""How long nobody was answered, and whether all came back: the faults healed, the regions too, and apps are served.
+
+After the heal the same hypothesis must hold that held before the fault, and within the drill's time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
-from region_sim.checkers.base import Figures, Finding
-from region_sim.checkers.loss import receipts_of_fault
-from region_sim.checkers.recorded import Answer, Recorded
-from region_sim.evidence import FaultSeen
+from region_sim.checkers.base import Failover, Figures, Finding
+from region_sim.checkers.recorded import Recorded
+from region_sim.checkers.steady import hypothesis, searches_between
 from region_sim.history import Entry
+from region_sim.spec import Switchover
 
 CHECK = "answers and regions come back"
+RECOVER = "recover"
+"""The operation that heals everything: until every site is ready and every copy has caught up."""
 
 
-def check(recorded: Recorded) -> Finding:
-    """See the module. The times themselves are judged by the drill's marks."""
-    fault, began = recorded.fault_seen, recorded.fault_began
-    if fault is None or began is None:
+def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> Finding:
+    """See the module. Other times are judged by the drill's marks."""
+    began = recorded.fault_began
+    if recorded.fault_seen is None or began is None:
         return Finding(check=CHECK, verdict="unknown", sentence="no fault was injected, or it could not be verified")
-    first = first_from_elsewhere(recorded, fault, began)
-    figures = _figures(recorded, began, first)
-    if fault.was_active and (fault.region_lost or fault.kind == "switchover") and first is None:
-        sentence = f"no region took over from {fault.target}"
-        return Finding(check=CHECK, verdict="invalid", sentence=sentence, figures=figures)
-    for op in ("heal", "settle"):
+    figures = _figures(recorded, began, failovers)
+    problem, entry = _not_back(recorded, failovers)
+    if problem is not None:
+        first = None if entry is None else entry.index
+        return Finding(check=CHECK, verdict="invalid", sentence=problem, figures=figures, first_index=first)
+    done, stop = recorded.completed(RECOVER), recorded.phase("load stops")
+    assert done is not None
+    end = len(recorded.entries) if stop is None else stop.index
+    completed = searches_between(recorded, done.index, end)
+    if not completed:
+        sentence = "nothing is proven: nobody asked the library for anything after the heal"
+        return Finding(check=CHECK, verdict="unknown", sentence=sentence, figures=figures)
+    worse, sentence = hypothesis(recorded, completed)
+    if worse is not None:
+        first = next((e.index for e in completed if e.type != "ok"), None)
+        said = f"after the heal {worse}"
+        return Finding(check=CHECK, verdict="invalid", sentence=said, figures=figures, first_index=first)
+    back = f"all regions came back within {figures.heal_seconds} s; {sentence} after it"
+    if figures.rto_seconds is not None:
+        back += f"; another region answered after {figures.rto_seconds} s"
+    return Finding(check=CHECK, verdict="valid", sentence=back, figures=figures)
+
+
+def _not_back(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple[str | None, Entry | None]:
+    """What did not come back, and the entry that says so."""
+    seen, drill = recorded.fault_seen, recorded.drill
+    assert seen is not None
+    awaited = next((e for e in recorded.entries if e.op == "takeover" and e.type == "fail"), None)
+    alone = len(drill.faults) == 1 and drill.faults[0].for_seconds is None
+    due = alone and seen.was_active and (seen.region_lost or isinstance(drill.faults[0], Switchover))
+    answered = failovers is not None and any(one.rto_seconds is not None for one in failovers)
+    if awaited is not None or (due and not answered):
+        return f"no region took over from {seen.target}", awaited
+    for hit in recorded.hits:
+        if hit.healed is not None and hit.healed.type == "fail":
+            return f"{hit.label} did not heal: {hit.healed.error}", hit.healed
+    for op in (RECOVER, "settle"):
         done = recorded.completed(op)
         if done is None or done.type != "ok":
             reason = "it was not reached" if done is None else done.error
-            sentence = f"{op} failed: {reason}"
-            return Finding(check=CHECK, verdict="invalid", sentence=sentence, figures=figures)
-    sentence = f"all regions came back; {figures.gap_seconds} s without answers"
-    if figures.rto_seconds is not None:
-        sentence += f"; another region answered after {figures.rto_seconds} s"
-    return Finding(check=CHECK, verdict="valid", sentence=sentence, figures=figures)
+            return f"{op} failed: {reason}", done
+    took, bound = _heal_seconds(recorded), drill.phases.heal_seconds_max
+    if took is None or took > bound:
+        return f"the heal took {took} s, at most {bound} s were allowed", recorded.completed(RECOVER)
+    return None, None
 
 
-def first_from_elsewhere(recorded: Recorded, fault: FaultSeen, began: Entry) -> Answer | None:
-    """The first ranking, of whatever client, from a region other than the one that was hit."""
-    if not fault.was_active:
-        return None
-    return next((a for a in recorded.answers if a.index > began.index and a.region != fault.target), None)
-
-
-def _figures(recorded: Recorded, began: Entry, first: Answer | None) -> Figures:
-    heal_began = next((e for e in recorded.entries if e.op == "heal" and e.type == "invoke"), None)
-    heal = recorded.completed("heal")
-    searches = [e for e in recorded.entries if e.op == "search" and e.type != "invoke"]
-    answered = sum(e.type == "ok" for e in searches)
-    steps = _steps(recorded, began, first)
+def _figures(recorded: Recorded, began: Entry, failovers: Sequence[Failover] | None) -> Figures:
+    first = failovers[0] if failovers else None
+    answered = len(recorded.answers)
     return Figures(
-        rto_seconds=None if first is None else round(first.monotonic_seconds - began.monotonic_seconds, 3),
-        lease_seconds=steps[0],
-        acquire_seconds=steps[1],
-        promotion_seconds=steps[2],
-        first_answer_seconds=steps[3],
+        rto_seconds=None if first is None else first.rto_seconds,
+        lease_seconds=None if first is None else first.lease_seconds,
+        acquire_seconds=None if first is None else first.acquire_seconds,
+        promotion_seconds=None if first is None else first.promotion_seconds,
+        first_answer_seconds=None if first is None else first.first_answer_seconds,
         gap_seconds=gap_seconds(recorded, began),
-        heal_seconds=None
-        if heal is None or heal_began is None
-        else round(heal.monotonic_seconds - heal_began.monotonic_seconds, 3),
+        heal_seconds=_heal_seconds(recorded),
         searches_ok=answered,
-        searches_failed=len(searches) - answered,
+        searches_failed=len(recorded.searches) - answered,
+        failover_count=None if failovers is None else len(failovers),
     )
+
+
+def _heal_seconds(recorded: Recorded) -> float | None:
+    began, done = recorded.begun(RECOVER), recorded.completed(RECOVER)
+    return None if began is None or done is None else round(done.monotonic_seconds - began.monotonic_seconds, 3)
 
 
 def gap_seconds(recorded: Recorded, began: Entry) -> float | None:
@@ -73,20 +103,3 @@ def gap_seconds(recorded: Recorded, began: Entry) -> float | None:
     if len(times) < 2:
         return None
     return round(max(later - earlier for earlier, later in pairwise(times)), 3)
-
-
-def _steps(
-    recorded: Recorded, began: Entry, first: Answer | None
-) -> tuple[float | None, float | None, float | None, float | None]:
-    """Lease, acquisition, promotion, first answer: by the receipt's timeline and the clients' first answer."""
-    about = [receipt for receipt in receipts_of_fault(recorded) if receipt.timeline.serving_ms]
-    if not about or first is None:
-        return None, None, None, None
-    at = about[0].timeline
-    moments = (began.unix_ms, at.lease_gone_ms, at.acquired_ms, at.serving_ms, first.unix_ms)
-
-    def between(place: int) -> float | None:
-        earlier, later = moments[place], moments[place + 1]
-        return None if not earlier or not later else round((later - earlier) / 1000, 3)
-
-    return between(0), between(1), between(2), between(3)

@@ -1,0 +1,132 @@
+"""Every change of the active region since the first fault: which fault led to it, how long it took, and in what parts.
+
+Who was active is taken from all that was seen outside the regions: the leader key, where somebody watched it, and the
+epochs of accepted answers. Parts are measured on the watcher's clock where it saw the terms, else by the receipt's
+timeline; how long the promotion took only the new holder knows, and a difference of its own clock says it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from region_sim.checkers.base import Failover
+from region_sim.checkers.recorded import Answer, Hit, Recorded
+from region_sim.evidence import Epoch, ReceiptSeen, TermSeen
+from services.receipts.model import Timeline
+
+Parts = tuple[float | None, float | None, float | None, float | None]
+"""Lease, acquisition, promotion, first answer."""
+
+
+@dataclass(slots=True)
+class Term:
+    """One epoch, as it was seen outside the regions."""
+
+    epoch: Epoch
+    region: str
+    seen_ms: int | None = None
+    gone_ms: int | None = None
+    """None: it was not seen to end."""
+    first: Answer | None = None
+    """The first answer that was accepted under it."""
+
+
+def terms(recorded: Recorded) -> list[Term]:
+    """All terms by epoch; one that neither was watched nor answered anybody is not known."""
+    found: dict[Epoch, Term] = {}
+    for seen in recorded.evidence(TermSeen):
+        found.setdefault(seen.epoch, Term(seen.epoch, seen.region, seen.seen_ms, seen.gone_ms or None))
+    for answer in recorded.answers:
+        term = found.get(answer.epoch)
+        if term is None:
+            term = found[answer.epoch] = Term(answer.epoch, answer.region)
+        if term.first is None:
+            term.first = answer
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def failovers(recorded: Recorded) -> list[Failover] | None:
+    """All changes of the active region from the first fault to the end; None when nobody saw any term before it."""
+    began = recorded.fault_began
+    known = terms(recorded)
+    if began is None:
+        return None
+    before = [term for term in known if _is_before(term, began.unix_ms, began.index)]
+    if not before:
+        return None
+    made = []
+    for old, new in pairwise(known[known.index(before[-1]) :]):
+        if new.region != old.region:
+            made.append(_failover(recorded, old, new))
+    return made
+
+
+def cause_of(recorded: Recorded, failover: Failover) -> Hit | None:
+    """The fault that led to a failover."""
+    return next((hit for hit in recorded.faults if hit.began.index == failover.fault), None)
+
+
+def timeline_of(recorded: Recorded, epoch: Epoch) -> Timeline | None:
+    """What the new holder says of its takeover, in the receipt about whom it took over from."""
+    found = [
+        piece.receipt.timeline
+        for piece in recorded.evidence(ReceiptSeen)
+        if piece.receipt.epoch == epoch and piece.receipt.was_active and piece.receipt.timeline.serving_ms
+    ]
+    return found[0] if found else None
+
+
+def _is_before(term: Term, unix_ms: int, index: int) -> bool:
+    if term.seen_ms is not None:
+        return term.seen_ms <= unix_ms
+    return term.first is not None and term.first.index < index
+
+
+def _failover(recorded: Recorded, old: Term, new: Term) -> Failover:
+    cause = _cause(recorded, old, new)
+    timeline = timeline_of(recorded, new.epoch)
+    began = None if cause is None else cause.began
+    rto = None if began is None or new.first is None else new.first.monotonic_seconds - began.monotonic_seconds
+    lease, acquire, promotion, first = _parts(old, new, timeline, None if began is None else began.unix_ms)
+    return Failover(
+        fault=None if began is None else began.index,
+        cause="" if cause is None else cause.label,
+        from_region=old.region,
+        to_region=new.region,
+        epoch=new.epoch,
+        rto_seconds=None if rto is None else round(rto, 3),
+        lease_seconds=lease,
+        acquire_seconds=acquire,
+        promotion_seconds=promotion,
+        first_answer_seconds=first,
+    )
+
+
+def _cause(recorded: Recorded, old: Term, new: Term) -> Hit | None:
+    """The last fault on the old holder that was begun before its term was over; else the last fault on anybody."""
+    over_ms = old.gone_ms or new.seen_ms or (new.first.unix_ms if new.first is not None else 0)
+    earlier = [hit for hit in recorded.hits if hit.began.unix_ms <= over_ms]
+    own = [hit for hit in earlier if hit.began.region == old.region]
+    found = own or earlier
+    return found[-1] if found else None
+
+
+def _parts(old: Term, new: Term, timeline: Timeline | None, began_ms: int | None) -> Parts:
+    """See the module. Seconds; what was not seen is None."""
+    told = timeline or Timeline()
+    gone_ms = old.gone_ms or told.lease_gone_ms
+    acquired_ms = (new.seen_ms if old.gone_ms else None) or told.acquired_ms
+    promotion_ms = told.serving_ms - told.acquired_ms if told.serving_ms and told.acquired_ms else None
+    serving_ms = None if promotion_ms is None or not acquired_ms else acquired_ms + promotion_ms
+    first_ms = None if new.first is None else new.first.unix_ms
+
+    def between(earlier: int | None, later: int | None) -> float | None:
+        return None if not earlier or not later else round((later - earlier) / 1000, 3)
+
+    return (
+        between(began_ms, gone_ms),
+        between(gone_ms, acquired_ms),
+        between(acquired_ms, serving_ms),
+        between(serving_ms, first_ms),
+    )

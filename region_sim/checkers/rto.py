@@ -1,0 +1,144 @@
+"""How long a failover may take by the formula, and each of its terms.
+
+    U <= A + w + p + a + b + L / (mu - lambda) + c
+    A = T + 0.5 s + commit               etcd's leader survives
+    A = E + ET + T + 0.5 s + commit      etcd's leader goes too
+
+(`docs/operating/drills.md`; research: failover control planes, section 2.) T is the lease's time to live, 0.5 s how
+often etcd looks for leases that ended, E its election and ET its time-out for one. w, p, a: the news travels, then
+candidates are compared, and one campaigns. b: the markers are written. L, the backlog, is nothing: a passive region
+folds all the time. c: clients find the new region. A failover is held against it when one lost region explains it, and
+no other fault stood or had just ended: two at once no formula bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from region_sim.checkers.base import Failover, Finding, VerdictWord
+from region_sim.checkers.failovers import cause_of
+from region_sim.checkers.recorded import Hit, Recorded
+from region_sim.evidence import ControlTimes
+from region_sim.spec import Load, Partition
+
+CHECK = "every failover is within the formula"
+SCAN_SECONDS = 0.5
+PARTS = ("lease", "acquire", "promotion", "first_answer")
+NOT_WHOLE = ("incoming", "peer", "data")
+"""Shapes of a partition in which the old holder's renewals may still arrive: its lease does not end by itself."""
+
+
+def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple[Finding, list[Failover]]:
+    """See the module; returns the failovers with their bounds, too."""
+    times = recorded.plan.times
+    if failovers is None:
+        return _finding("unknown", "nothing is proven: nobody saw who was active before the fault"), []
+    if times is None:
+        return _finding("unknown", "nothing is proven: what the regions were set to is not known"), list(failovers)
+    judged = [_judged(recorded, failover, times) for failover in failovers]
+    slow = [one for one in judged if one.within is False]
+    held = [one for one in judged if one.within is True]
+    if slow:
+        return (
+            Finding(
+                check=CHECK,
+                verdict="invalid",
+                sentence=f"{slow[0].to_region} took over too late: {slow[0].why}",
+                examples=[f"{one.from_region} to {one.to_region}: {one.why}" for one in slow],
+                first_index=slow[0].fault,
+            ),
+            judged,
+        )
+    doubtful = next((one for one in judged if one.within is None and one.bound_seconds is not None), None)
+    if doubtful is not None:
+        return _finding("unknown", f"nothing is proven: {doubtful.why}"), judged
+    if not judged:
+        return _finding("valid", "there was no failover"), judged
+    sentence = f"{len(held)} of {len(judged)} failovers are within their bounds"
+    others = sorted({one.why for one in judged if one.within is None})
+    return _finding("valid", f"{sentence}; others were not judged: {'; '.join(others)}" if others else sentence), judged
+
+
+def bounds(times: ControlTimes, load: Load, *, etcd_leader_too: bool) -> dict[str, float]:
+    """The longest that each part of a failover may take, in seconds."""
+    commit = times.request_timeout
+    lease = times.lease_ttl + SCAN_SECONDS + commit
+    if etcd_leader_too:
+        lease += 2 * times.etcd_election
+    # A member of etcd that is gone is tried first, once for each of three members, in every call.
+    store = 3 * times.request_timeout
+    asking = 2 * load.search_timeout_ms / 1000 + 4 / load.searches_per_second
+    return {
+        "lease": round(lease, 3),
+        "acquire": round(times.cycle + times.observe + times.rank_delay + 2 * store, 3),
+        "promotion": round(times.cycle + times.observe + store, 3),
+        "first_answer": round(asking + times.cycle, 3),
+    }
+
+
+def _judged(recorded: Recorded, failover: Failover, times: ControlTimes) -> Failover:
+    hit = cause_of(recorded, failover)
+    reason = _not_judged(recorded, failover, hit, times)
+    if reason is not None or hit is None or hit.seen is None:
+        return msgspec.structs.replace(failover, why=reason or "no fault explains it")
+    too = hit.seen.etcd_leader_hit
+    short = bounds(times, recorded.drill.load, etcd_leader_too=too is True)
+    problem = _exceeds(failover, short)
+    whole = round(sum(short.values()), 3)
+    judged = msgspec.structs.replace(failover, bounds=short, bound_seconds=whole)
+    if problem is None:
+        return msgspec.structs.replace(judged, within=True)
+    if too is None and _exceeds(failover, bounds(times, recorded.drill.load, etcd_leader_too=True)) is None:
+        why = f"{problem}, unless etcd's leader was hit too, and nobody says whether it was"
+        return msgspec.structs.replace(judged, why=why)
+    return msgspec.structs.replace(judged, within=False, why=problem)
+
+
+def _exceeds(failover: Failover, allowed: dict[str, float]) -> str | None:
+    """Which part, or the whole, took longer than it may."""
+    for part in PARTS:
+        took = getattr(failover, f"{part}_seconds")
+        if took is not None and took > allowed[part]:
+            return f"{part} took {took} s, at most {allowed[part]} s"
+    whole = round(sum(allowed.values()), 3)
+    if failover.rto_seconds is not None and failover.rto_seconds > whole:
+        return f"all of it took {failover.rto_seconds} s, at most {whole} s"
+    return None
+
+
+def _not_judged(recorded: Recorded, failover: Failover, hit: Hit | None, times: ControlTimes) -> str | None:
+    """Why the formula does not speak of this failover; None when it does."""
+    seen = None if hit is None else hit.seen
+    if hit is None or seen is None:
+        return "no fault explains it"
+    whole = seen.target == failover.from_region and seen.region_lost and seen.was_active
+    shapes = {fault.shape for fault in recorded.drill.faults if isinstance(fault, Partition)}
+    reason = None
+    if seen.kind == "switchover":
+        reason = "it was planned"
+    elif not whole:
+        reason = f"{hit.label} did not take the active region away"
+    elif seen.kind == "partition" and shapes & set(NOT_WHOLE):
+        reason = "the old holder's renewals may have arrived"
+    if reason is not None or failover.rto_seconds is None:
+        return reason or "nobody asked the new region for anything in its term"
+    return _disturbed(recorded, failover.rto_seconds, hit, times)
+
+
+def _disturbed(recorded: Recorded, rto_seconds: float, hit: Hit, times: ControlTimes) -> str | None:
+    """Which other fault, or the end of this one, came in between; None when none did."""
+    # A lease that etcd's new leader has just reset ends later, and a region that is just back is not ready.
+    quiet_from = hit.began.monotonic_seconds - times.lease_ttl - 2 * times.etcd_election
+    until = hit.began.monotonic_seconds + rto_seconds
+    for other in recorded.faults:
+        if other is not hit and other.began.monotonic_seconds < until and other.until_seconds > quiet_from:
+            return f"{other.label} stood as well"
+    if hit.until_seconds < until:
+        return "it was healed before the new region answered"
+    return None
+
+
+def _finding(verdict: VerdictWord, sentence: str) -> Finding:
+    return Finding(check=CHECK, verdict=verdict, sentence=sentence)
