@@ -6,6 +6,7 @@ that nothing of another deployment is counted.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def held(directory: Path) -> Held:
             namespaces.add((place / "ns" / "net").readlink().as_posix())
         except OSError:
             continue  # it ended meanwhile, or is somebody else's
-        if f"{directory}" in words or f"{works_in}/".startswith(f"{directory}/"):
+        # With what ends it, so that a directory of a longer name is another one.
+        named = re.search(rf"{re.escape(str(directory))}(/|\s|$)", words) is not None
+        if named or f"{works_in}/".startswith(f"{directory}/"):
             processes[int(place.name)] = words[:160]
     beside = {path.name for path in directory.parent.iterdir()} if directory.parent.is_dir() else set()
     temporary = {path.name for path in TEMPORARY.glob(f"*{OURS}*")}
