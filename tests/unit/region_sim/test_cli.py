@@ -25,7 +25,10 @@ def test_list_shows_the_drills(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["list"]) == 0
     assert "kill-active" in capsys.readouterr().out
     assert run_command(["list", "--json"]) == 0
-    assert {"name", "summary"} <= json.loads(capsys.readouterr().out)[0].keys()
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert listed["kill-active"]["backends"] == ["process", "memory"]
+    assert listed["clock-step"]["backends"] == ["memory"]
+    assert "memory" in listed["clock-step"]["refused"]["process"]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,8 @@ def test_list_shows_the_drills(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "kill-active", "--sett", "x=1"], "No such option"),
         (["run", "kill-active", "--repeat", "0"], "--repeat"),
         (["run", "kill-active", "--attach", "/nonexistent/meridian"], "there is no deployment"),
+        (["run", "kill-active", "--backend", "memory", "--keep"], "are for --backend process"),
+        (["replay", "/nonexistent/run"], "Name the directory of a run"),
         (["walk"], "No such command"),
     ],
 )
@@ -64,11 +69,46 @@ def test_judge_ends_with_the_verdicts_code(tmp_path: Path, capsys: pytest.Captur
     assert run_command(["judge", str(tmp_path / "nowhere")]) == 255
 
 
+def test_a_drill_that_the_backend_refuses_is_unknown_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, with the reason, and nothing was started; the last line runs it again."""
+    assert run_command(["run", "clock-step", "--out", str(tmp_path), "--seed", "5"]) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "clock-step: backend process, seed 5"
+    assert any(line.startswith("  faults.0: kind=clock target=active") for line in said)
+    assert any("refused: " in line for line in said)
+    assert said[-1] == "region-sim run clock-step --backend process --seed 5"
+    verdict = json.loads((tmp_path / "clock-step" / "latest" / "verdict.json").read_text())
+    assert verdict["verdict"] == "unknown"
+    assert "refused: " in verdict["sentence"]
+
+
+def test_as_json_only_the_verdict_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of several runs: a list."""
+    assert run_command(["run", "clock-step", "--out", str(tmp_path), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["verdict"] == "unknown"
+    assert run_command(["run", "clock-step", "--out", str(tmp_path), "--json", "--repeat", "2"]) == 2
+    assert [one["seed"] for one in json.loads(capsys.readouterr().out)] == [1, 2]
+
+
+def test_a_recorded_drill_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its own seed and parameters, whatever the file says by now."""
+    changes = ["--set", "faults.0.step_seconds=77", "--seed", "9"]
+    run_command(["run", "clock-step", "--out", str(tmp_path), *changes])
+    capsys.readouterr()
+    assert run_command(["replay", str(tmp_path / "clock-step" / "latest"), "--out", str(tmp_path / "again")]) == 2
+    said = capsys.readouterr().out
+    assert "seed 9" in said
+    assert "step_seconds=77" in said
+    assert "the verdict is the same: unknown" in said
+
+
 def test_the_replay_command_runs_the_same_again() -> None:
     """Quoted, with every change."""
     options = RunOptions(
         name="kill-active",
-        changes=["load.users=5", "fault.processes=['kafka']"],
+        changes=["load.users=5", "faults.0.processes=['kafka']"],
         seed=1,
         repeat=3,
         out=Path("drills"),
@@ -78,4 +118,4 @@ def test_the_replay_command_runs_the_same_again() -> None:
     )
     said = replay_command(options, 2)
     assert said.startswith("region-sim run kill-active --backend process --seed 2 --set load.users=5")
-    assert "'fault.processes=['\"'\"'kafka'\"'\"']'" in said
+    assert "'faults.0.processes=['\"'\"'kafka'\"'\"']'" in said
