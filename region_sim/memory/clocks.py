@@ -10,6 +10,7 @@ import asyncio
 from region_sim.memory.kernel import Kernel
 
 UNIX_MS_AT_THE_BEGINNING = 1_790_000_000_000
+SLEEP_SECONDS_MIN = 0.000_01
 
 
 class MachineClock:
@@ -44,8 +45,8 @@ class MachineClock:
         return self._boot + (self._kernel.time() - self._since) * self._rate
 
     async def sleep(self, seconds: float) -> None:
-        """See Clock."""
-        await asyncio.sleep(max(0.0, seconds) / self._rate)
+        """See Clock; never in no time: rounding would let a wait for a moment end just before it, for ever."""
+        await asyncio.sleep(max(SLEEP_SECONDS_MIN, seconds) / self._rate)
 
     def _wall(self) -> float:
         return self._wall_ms + 1000 * (self._kernel.time() - self._since) * self._rate

@@ -48,6 +48,8 @@ class Process:
         """Alive and not paused."""
         self.waiting: deque[Callback] = deque()
         """What became due while it was stopped, in order."""
+        self.at_end: dict[object, Callable[[], None]] = {}
+        """What happens outside when it is killed, such as that its connections break; by whoever asked for it."""
         self.context = contextvars.Context()
         """For callbacks of its own: `call_soon(..., context=process.context)`."""
         self.context.run(_process.set, self)
@@ -162,6 +164,10 @@ class Kernel(asyncio.AbstractEventLoop):
         """SIGKILL."""
         process.is_alive = process.runs = False
         process.waiting.clear()
+        at_end = list(process.at_end.values())
+        process.at_end.clear()
+        for tell in at_end:
+            tell()
 
     # The loop, as asyncio asks for it.
 
@@ -293,10 +299,14 @@ class Kernel(asyncio.AbstractEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, _executor: Any, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        """Run it now, in no time: there are no threads here."""
+        """Run it now, in no time: there are no threads here. What returns a coroutine takes as long as that takes."""
         done: asyncio.Future[T] = self.create_future()
         try:
-            done.set_result(func(*args))
+            found: Any = func(*args)
+            if asyncio.iscoroutine(found):
+                # A blocking call of the shipped code whose model has to wait, as for an answer over the network.
+                return self.create_task(found)
+            done.set_result(found)
         except Exception as error:  # noqa: BLE001 - handed on, as an executor does
             done.set_exception(error)
         return done

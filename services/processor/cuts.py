@@ -21,7 +21,7 @@ from services.coordination.region_record import acknowledged_ends
 from streams.broker_probe import BrokerProbe
 from streams.locate import records_at
 from streams.logs import consumer_settings, events_log
-from streams.truncation import Mark, Place
+from streams.truncation import LogProbe, Mark, Place
 
 log = get_logger(__name__)
 
@@ -78,26 +78,38 @@ def examine(
     consumer = Consumer(
         {**consumer_settings(bootstrap, f"{log_name}.cut"), "enable.partition.eof": True, "log_level": 2}
     )
+    try:
+        return examine_with(probe, consumer, marks, log_name, acknowledged, timeout_seconds)
+    finally:
+        consumer.close()
+
+
+def examine_with(
+    probe: LogProbe,
+    consumer: Consumer,
+    marks: Mapping[Place, Mark],
+    log_name: str,
+    acknowledged: Mapping[int, int],
+    timeout_seconds: float,
+) -> list[LogCut]:
+    """As `examine`, with what asks the broker. `consumer` must report ends of partitions."""
     own = {place: mark for place, mark in marks.items() if place[0] == log_name and mark.next_offset > 0}
     own |= {(log_name, p): Mark(0, 0, UNKNOWN_EPOCH) for p in acknowledged if (log_name, p) not in own}
     cuts = []
-    try:
-        ends = probe.ends(own)
-        for place, mark in sorted(own.items()):
-            end = ends[place].next_offset if place in ends else 0
+    ends = probe.ends(own)
+    for place, mark in sorted(own.items()):
+        end = ends[place].next_offset if place in ends else 0
 
-            def epoch_at(offset: int, place: Place = place) -> int | None:
-                shown = records_at(consumer, {place: offset}, timeout_seconds).get(place)
-                return None if shown is None else shown.leader_epoch
+        def epoch_at(offset: int, place: Place = place) -> int | None:
+            shown = records_at(consumer, {place: offset}, timeout_seconds).get(place)
+            return None if shown is None else shown.leader_epoch
 
-            shown = probe.checksum_at(place, mark.next_offset - 1) if end >= mark.next_offset > 0 else None
-            shows = mark.next_offset == 0 or shown == mark.checksum
-            cut = cut_of(place, mark, end, acknowledged.get(place[1], 0), epoch_at, shows=shows)
-            if cut is not None:
-                last = ends[place].leader_epoch if place in ends else UNKNOWN_EPOCH
-                cuts.append(with_epoch(cut, mark, end, last, epoch_at))
-    finally:
-        consumer.close()
+        shown = probe.checksum_at(place, mark.next_offset - 1) if end >= mark.next_offset > 0 else None
+        shows = mark.next_offset == 0 or shown == mark.checksum
+        cut = cut_of(place, mark, end, acknowledged.get(place[1], 0), epoch_at, shows=shows)
+        if cut is not None:
+            last = ends[place].leader_epoch if place in ends else UNKNOWN_EPOCH
+            cuts.append(with_epoch(cut, mark, end, last, epoch_at))
     return cuts
 
 

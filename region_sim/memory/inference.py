@@ -1,0 +1,102 @@
+"""The inference worker of a simulated region: a fixed linear model over two counters, and how it is reached.
+
+The model is not simulated. What is kept is what a drill looks at: a worker that is dead or hangs, a model file that
+does not load, one that loads and predicts something else and therefore fails its golden set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from region_sim.memory.network import Unreachable
+from region_sim.memory.session import RouteBook
+from services.common.health import Health
+from services.inference.client import InferenceExpired, InferenceRefused, InferenceUnavailable
+from services.processor.ladder import Scored, Tensors
+
+if TYPE_CHECKING:
+    from region_sim.memory.site import MemorySite
+
+FEATURES: Final = "features"
+COMPUTE_SECONDS: Final = 0.004
+GOLDEN_INPUT: Final = np.array([[3.0, 1.0], [0.0, 2.0], [1.0, 1.0]], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What lies in a site's model directory."""
+
+    version: str = "ranker/1"
+    weights: tuple[float, float] = (1.0, 0.25)
+    is_readable: bool = True
+
+    def scores(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32[K] of float32[K, 2]."""
+        return np.asarray(features @ np.array(self.weights, np.float32), np.float32)
+
+
+GOOD: Final = Model()
+CORRUPT: Final = Model(is_readable=False)
+WRONG: Final = Model(weights=(-1.0, 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    scores: npt.NDArray[np.float32]
+    model_version: str
+
+
+class InferencePart:
+    """One start of an inference worker: it loads what lies there, and serves only what passes its golden set."""
+
+    def __init__(self, site: MemorySite) -> None:
+        self.model = site.model
+        self.problem: str | None = None
+        if not self.model.is_readable:
+            self.problem = "the model cannot be loaded: it is not what its manifest says"
+        elif not np.allclose(self.model.scores(GOLDEN_INPUT), GOOD.scores(GOLDEN_INPUT)):
+            self.problem = "the model fails its golden set"
+        book = RouteBook()
+        health = Health()
+        health.add("model", lambda: self.problem)
+        health.add_routes(book.as_application())
+        site.world.books[site.name, "inference"] = book
+
+    async def run(self) -> None:
+        """Be there until it is killed."""
+        await asyncio.get_running_loop().create_future()
+
+    async def infer(self, tensors: Tensors) -> Scored:
+        """What the model says. Raises InferenceRefused."""
+        await asyncio.sleep(COMPUTE_SECONDS)
+        if self.problem is not None:
+            raise InferenceRefused(self.problem)
+        features = np.asarray(tensors[FEATURES], np.float32)
+        return _Answer(self.model.scores(features).reshape(1, -1), self.model.version)
+
+
+def asks_worker(site: MemorySite) -> Callable[[Tensors, int], asyncio.Future[Scored]]:
+    """What a ladder asks: the site's own worker, within a deadline."""
+
+    async def ask(tensors: Tensors, deadline_ms: int) -> Scored:
+        left = (deadline_ms - site.clock.unix_ms()) / 1000
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                return await site.world.network.call(
+                    site.name,
+                    site.name,
+                    site.world.finder(site.name, "inference"),
+                    lambda: site.worker().infer(tensors),
+                )
+        except TimeoutError:
+            raise InferenceExpired("the worker did not answer in time") from None
+        except Unreachable as refused:
+            raise InferenceUnavailable(str(refused)) from refused
+
+    return ask  # type: ignore[return-value]

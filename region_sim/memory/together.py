@@ -1,0 +1,23 @@
+"""Running the tasks of one process, until one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def run_all(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all of them; raise what the first of them raises, alone. The others are left as they are: the process ends.
+
+    A TaskGroup would cancel them in an order that depends on where they lie in memory, and a crash cleans nothing up.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(work) for work in works]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task.done():
+            failure = task.exception()
+            while isinstance(failure, BaseExceptionGroup):
+                failure = failure.exceptions[0]
+            raise failure if failure is not None else RuntimeError("a part ended by itself")
