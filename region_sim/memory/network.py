@@ -2,7 +2,7 @@
 
 A call is a request and a reply, each of which can be lost alone: then the callee did it and the caller does not know.
 Nobody is told that something was lost; a caller waits until its own patience ends. A process that is dead refuses at
-once, as a port without a listener does; one that is stopped says nothing.
+once, as a port without a listener does, and one that dies resets its connections; one that is stopped says nothing.
 """
 
 from __future__ import annotations
@@ -74,34 +74,77 @@ class Network:
     ) -> T:
         """Have `do` run in a process of another site, and return what it returns; raises what it raises.
 
-        `process` is asked when the request arrives. Raises Unreachable for a dead process. A message that is lost
-        leaves the caller waiting for ever: bound it with `asyncio.timeout`.
+        `process` is asked when the request arrives. Raises Unreachable for a process that is dead, or dies at it. A
+        message that is lost leaves the caller waiting for ever: bound it with `asyncio.timeout`.
         """
         there = self.passes(source, target, is_etcd=is_etcd)
-        if there is None:
-            await self._kernel.create_future()
-        await asyncio.sleep(there or 0.0)
-        callee = process()
         answer: asyncio.Future[tuple[bool, Any]] = self._kernel.create_future()
-        if callee is None or not callee.is_alive:
-            answer.set_result((False, Unreachable(f"nobody listens at {target}")))
-        else:
-            _ = self._kernel.start(callee, _answer(do, answer))
+        if there is not None:
+            connection = _Connection(self, source, target, answer, is_etcd=is_etcd)
+            self._later(there, self._arrive, connection, process, do)
         is_good, value = await answer
-        back = self.passes(target, source, is_etcd=is_etcd)
-        if back is None:
-            await self._kernel.create_future()
-        await asyncio.sleep(back or 0.0)
         if not is_good:
             raise value
         result: T = value
         return result
 
+    def _arrive(
+        self, connection: _Connection, process: Callable[[], Process | None], do: Callable[[], Awaitable[Any]]
+    ) -> None:
+        callee = process()
+        if callee is None or not callee.is_alive:
+            connection.close(f"nobody listens at {connection.target}")
+            return
+        callee.at_end[connection] = connection.break_off
+        _ = self._kernel.start(callee, connection.serve(callee, do))
 
-async def _answer(do: Callable[[], Awaitable[Any]], answer: asyncio.Future[tuple[bool, Any]]) -> None:
-    try:
-        found = True, await do()
-    except Exception as error:  # noqa: BLE001 - it is the caller's answer, as over any wire
-        found = False, error
+    def _later(self, seconds: float, do: Callable[..., object], *given: Any) -> None:
+        self._kernel.call_at(self._kernel.time() + seconds, do, *given, context=self._kernel.outside)
+
+
+class _Connection:
+    """One call that has arrived: its way back."""
+
+    __slots__ = ("_answer", "_is_etcd", "_network", "_source", "target")
+
+    def __init__(
+        self,
+        network: Network,
+        source: str,
+        target: str,
+        answer: asyncio.Future[tuple[bool, Any]],
+        *,
+        is_etcd: bool,
+    ) -> None:
+        self.target = target
+        self._network = network
+        self._source = source
+        self._answer = answer
+        self._is_etcd = is_etcd
+
+    async def serve(self, callee: Process, do: Callable[[], Awaitable[Any]]) -> None:
+        """Do what was asked, as part of the process that was asked."""
+        try:
+            found = True, await do()
+        except Exception as error:  # noqa: BLE001 - it is the caller's answer, as over any wire
+            found = False, error
+        callee.at_end.pop(self, None)
+        self._send(found)
+
+    def close(self, why: str) -> None:
+        """Refuse it."""
+        self._send((False, Unreachable(why)))
+
+    def break_off(self) -> None:
+        """The process has died: its machine resets the connection."""
+        self.close(f"the process at {self.target} ended")
+
+    def _send(self, found: tuple[bool, Any]) -> None:
+        back = self._network.passes(self.target, self._source, is_etcd=self._is_etcd)
+        if back is not None:
+            self._network._later(back, _deliver, self._answer, found)  # noqa: SLF001 - its own part
+
+
+def _deliver(answer: asyncio.Future[tuple[bool, Any]], found: tuple[bool, Any]) -> None:
     if not answer.done():
         answer.set_result(found)
