@@ -56,10 +56,11 @@ async def ask_model(region: str, when: Literal["before", "after"], url: str, clo
                 if clock.monotonic() >= deadline:
                     raise NotPredicted(str(failure)) from failure
             await clock.sleep(AGAIN_SECONDS)
-    return PredictionsSeen(region=region, when=when, model=scored.model_version, predictions=_predictions(scored))
+    return PredictionsSeen(region=region, when=when, model=scored.model_version, predictions=predictions_of(scored))
 
 
-def _predictions(scored: Scored) -> list[Prediction]:
+def predictions_of(scored: Scored) -> list[Prediction]:
+    """An answer as a history holds it: for each question all candidates, best first, with their scores."""
     found = []
     for row, scores in enumerate(scored.scores):
         order = np.argsort(-scores, kind="stable")

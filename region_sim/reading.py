@@ -70,7 +70,8 @@ def origin_ends(bootstrap: str, log: str) -> dict[int, int]:
     Raises LogUnreadable.
     """
     ends = RawLog(bootstrap, log).ends()
-    consumer = Consumer(consumer_settings(bootstrap, "region-sim"))
+    # One partition after the other: a fetch that waits on the last one would hold up the next.
+    consumer = Consumer({**consumer_settings(bootstrap, "region-sim"), "fetch.wait.max.ms": 10})
     try:
         return {p: _origin_end(consumer, log, p, end) if end else 0 for p, end in ends.items()}
     except KafkaException as error:
