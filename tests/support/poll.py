@@ -23,11 +23,12 @@ async def wait_until_async(
     predicate: Callable[[], object | Awaitable[object]], timeout_seconds: float = 10.0, what: str = "the condition"
 ) -> None:
     """Like `wait_until`, letting the event loop run; `predicate` may be a coroutine function."""
-    deadline = time.monotonic() + timeout_seconds
+    now = asyncio.get_running_loop().time
+    deadline = now() + timeout_seconds
     while True:
         outcome = predicate()
         if await outcome if inspect.isawaitable(outcome) else outcome:
             return
-        if time.monotonic() > deadline:
+        if now() > deadline:
             raise AssertionError(f"waited {timeout_seconds:g} s for {what}")
         await asyncio.sleep(INTERVAL_SECONDS)
