@@ -70,7 +70,7 @@ def generate(seed: int) -> Drill:
         name=f"campaign-{seed}",
         summary=f"Drawn at random from seed {seed}.",
         faults=faults,
-        topology=Topology(network="namespaces"),
+        topology=Topology(network="namespaces", pace="far"),
         load=Load(
             searches_per_second=round(draw.uniform(1.0, 2.0), 2),
             events_per_second=round(draw.uniform(2.0, 4.0), 2),

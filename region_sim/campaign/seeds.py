@@ -75,10 +75,9 @@ def run_one(drill: Drill, seed: int) -> SeedResult:
 
 
 def figures_of(verdict: Verdict) -> tuple[list[float], list[int]]:
-    """RTO and RPO of every failover that was measured."""
-    rto = [verdict.rto_seconds] if verdict.rto_seconds is not None else []
-    rpo = [verdict.rpo_events] if verdict.rpo_events is not None else []
-    return rto, rpo
+    """RTO of every failover that was measured, and the RPO of all of them together."""
+    rto = [failover.rto_seconds for failover in verdict.failovers if failover.rto_seconds is not None]
+    return rto, [] if verdict.rpo_events is None else [verdict.rpo_events]
 
 
 def run_and_keep(drill: Drill, seed: int, directory: Path, replay: str) -> Verdict:

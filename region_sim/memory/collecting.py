@@ -5,19 +5,26 @@ Nothing is asked of a log's owner: its disk is read as it stands, as an auditor 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
 
 from region_sim.asking import Asking
 from region_sim.collect import Collector, RawRecords
-from region_sim.evidence import CountsSeen
+from region_sim.evidence import CountsSeen, Prediction, PredictionsSeen
 from region_sim.history import HistoryWriter
+from region_sim.memory.inference import FEATURES
 from region_sim.memory.logs import Broker
+from region_sim.memory.network import OUTSIDE, Unreachable
 from services.common.deployment import Site
+from services.inference.client import InferenceFailed
 from services.ledger.errors import LogUnreadable
 from services.ledger.rawlog import RawRecord
 from services.ledger.verdict import Claims
+from services.processor.ladder import Tensors
 from streams.copies import hole_end, origin_of
 from streams.dead_letter import DeadLetter, header_pairs, letter_of
 
@@ -25,6 +32,12 @@ if TYPE_CHECKING:
     from region_sim.memory.world import World
 
 WHO = "collector"
+ANSWER_SECONDS = 5.0
+QUESTIONS: Final = tuple(
+    np.array([[(7 * row + 3 * question) % 11, (5 * row + question) % 7] for row in range(12)], np.float32)
+    for question in range(4)
+)
+"""float32[12, 2] each: twelve candidates' features, made so that no two predictions are alike."""
 
 
 class DiskLog:
@@ -80,6 +93,38 @@ class MemoryCollector(Collector):
         raw = self.raw(site, log)
         letters = [letter_of(header_pairs(record.headers), record.value or b"") for record in raw.read(raw.ends())]
         return [letter for letter in letters if letter is not None]
+
+    async def predictions(self, when: Literal["before", "after"]) -> None:
+        """See Collector. The questions are rows of features; a model of a world has no golden set on a disk."""
+        for site in self._asking.deployment.regions:
+            try:
+                seen = await self._ask_model(site.name, when)
+            except (InferenceFailed, Unreachable, TimeoutError) as error:
+                problem = f"predictions {when}: {type(error).__name__} {error}"
+                self._history.add("fail", "collect", WHO, region=site.name, error=problem)
+                continue
+            self._history.add("info", "collect", WHO, region=site.name, evidence=seen)
+
+    async def _ask_model(self, region: str, when: Literal["before", "after"]) -> PredictionsSeen:
+        world = self._world
+        site = world.sites[region]
+        predictions: list[Prediction] = []
+        model = ""
+        for number, features in enumerate(QUESTIONS):
+            tensors: Tensors = {FEATURES: features}
+            async with asyncio.timeout(ANSWER_SECONDS):
+                scored = await world.network.call(
+                    OUTSIDE,
+                    region,
+                    world.finder(region, "inference"),
+                    lambda tensors=tensors: site.worker().infer(tensors),  # type: ignore[misc]
+                )
+            model, scores = scored.model_version, scored.scores[0]
+            order = np.argsort(-scores, kind="stable")
+            items = [f"candidate-{place}" for place in order]
+            said = [round(float(scores[place]), 7) for place in order]
+            predictions.append(Prediction(question=f"features-{number}", items=items, scores=said))
+        return PredictionsSeen(region=region, when=when, model=model, predictions=predictions)
 
     def counts(self, counts: dict[str, int]) -> None:
         """What the parts of the world counted of themselves."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from region_sim.history import HistoryWriter
 from region_sim.load.script import Script
+from region_sim.memory.inference import CORRUPT, GOOD, WRONG
 from region_sim.memory.network import DirectedLink
 from region_sim.spec import Link, Load
 
@@ -67,16 +68,17 @@ class Hands:
         self._disks[site] -= 1
         self.world.sites[site].broker.disk_full = self._disks[site] > 0
 
-    def spoil(self, site: str) -> None:
+    def spoil(self, site: str, how: Literal["corrupt", "wrong"]) -> None:
         """Put another model where a site's ranking model was."""
         self._models[site] += 1
-        self.world.sites[site].model_is_good = False
+        self.world.sites[site].model = CORRUPT if how == "corrupt" else WRONG
 
     def restore(self, site: str) -> bool:
         """Take one such back; True when the model is good again."""
         self._models[site] -= 1
-        self.world.sites[site].model_is_good = self._models[site] <= 0
-        return self.world.sites[site].model_is_good
+        if self._models[site] <= 0:
+            self.world.sites[site].model = GOOD
+        return self._models[site] <= 0
 
     def others(self, site: str) -> list[str]:
         """All other sites."""

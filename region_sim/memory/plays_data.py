@@ -119,7 +119,7 @@ class ModelPlay(MemoryPlay):
 
     async def inject(self) -> str:
         """See FaultPlay."""
-        self._hands.spoil(self._target)
+        self._hands.spoil(self._target, self._fault.how)
         self._site.kill(["inference"])
         return f"SIGKILL to the inference worker of {self._target}, whose model is {self._fault.how} now"
 

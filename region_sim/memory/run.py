@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from region_sim.conduct import Conductor
 from region_sim.errors import DrillBroken
@@ -41,7 +46,7 @@ def run_in_memory(
     # What was killed must not be swept up while the world turns: its `finally` would run, as no killed process's does.
     gc.disable()
     try:
-        with HistoryWriter(path, world.clock) as history:
+        with quiet_logs(), HistoryWriter(path, world.clock) as history:
             began = world.kernel.time()
             try:
                 world.kernel.run(_course(world, drill, seed, history, watch))
@@ -55,6 +60,19 @@ def run_in_memory(
         return MemoryRun(verdict, history.entries, round(seconds, 3), world.kernel.steps)
     finally:
         gc.enable()
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Say nothing of what simulated processes log: it bears the machine's time, and costs more than what it tells."""
+    before, level = structlog.get_config(), logging.root.manager.disable
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        logging.disable(level)
 
 
 async def _course(world: World, drill: Drill, seed: int, history: HistoryWriter, watch: Watch | None) -> None:
