@@ -38,6 +38,9 @@ class Topology(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     witness: str = "north"
     """Empty: none, which needs three regions."""
     network: Literal["loopback", "namespaces"] = "loopback"
+    pace: Literal["near", "far"] = "near"
+    """In memory. near: regions are set as they are by default, a lease of 2 s; far: as over a wide-area network, with
+    a lease of 9 s, so that minutes cost little. On processes their own settings count."""
     base_port: Annotated[int, msgspec.Meta(ge=1, le=65_000)] = 28_080
     up_seconds_max: Positive = 300.0
 
