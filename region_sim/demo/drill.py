@@ -22,8 +22,13 @@ FIRST_PORT, LAST_PORT = 20_000, 31_000
 
 
 def replayed(drill: Drill, backend: str) -> Drill:
-    """The drill with the times of its replay. Raises BadDrill for a log that is not there, and in memory."""
+    """The drill with the times of its replay; others as they are.
+
+    Raises BadDrill for a log that is not there, and in memory.
+    """
     load = drill.load
+    if load.source != "replay":
+        return drill
     if backend != "process":
         raise BadDrill(f"a shop's log is replayed to real regions, not in {backend}: use --backend process")
     try:

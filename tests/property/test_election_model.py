@@ -23,7 +23,7 @@ STEP = st.one_of(
         st.sampled_from(["look", "cycle", "cycle", "renew", "renew", "ask", "ask", "gate", "usual", "usual", "usual"]),
         st.sampled_from(range(3)),
     ),
-    st.tuples(st.sampled_from(["cut", "heal", "lose", "restart", "sick", "well"]), st.sampled_from(range(3))),
+    st.tuples(st.sampled_from(["cut", "heal", "lose", "late", "restart", "sick", "well"]), st.sampled_from(range(3))),
     st.tuples(st.sampled_from(["switchover", "failover"]), st.sampled_from(range(3))),
     st.tuples(st.sampled_from(["pause", "resume", "jump"]), st.sampled_from(range(3))),
 )
@@ -106,6 +106,7 @@ async def apply(world: World, what: str, number: int) -> None:
         "cut": lambda: setattr(region.link, "cut", True),
         "heal": lambda: setattr(region.link, "cut", False),
         "lose": lambda: setattr(region.link, "lose", region.link.lose + 1),
+        "late": lambda: setattr(region.link, "late_seconds", 1.5),
         "restart": region.restart,
         "sick": lambda: setattr(region, "data", with_health(region.data, "processor: a test", region.clock.boottime())),
         "well": lambda: setattr(region, "data", with_health(region.data, None, None)),
@@ -152,6 +153,31 @@ async def healthy(world: World, seconds: float) -> None:
 def test_one_region_acts_at_a_time(steps: list[tuple[str, float]]) -> None:
     """Through cuts, lost answers, restarts, stale views, two operators, jumps of clocks and pauses of anything."""
     asyncio.run(run(steps))
+
+
+def test_an_answer_that_comes_late_promises_no_more_time() -> None:
+    """The store counts a lease from when it was asked. So must its holder, which hears of it 1.5 s later."""
+
+    async def late() -> None:
+        world = World(NAMES)
+        await healthy(world, 3.0)
+        holder = next(region for region in world.regions if region.acts())
+        holder.link.late_seconds = 1.5
+        await holder.election.renew()
+        holder.link.cut = True
+        took_over = False
+        for _ in range(40):
+            for number, region in enumerate(world.regions):
+                if region is holder:
+                    holder.ask_lease()
+                else:
+                    await usual(world, number)
+                world.check()
+            took_over = took_over or any(region.acts() for region in world.regions if region is not holder)
+            world.turn(0.1)
+        assert took_over
+
+    asyncio.run(late())
 
 
 @pytest.mark.parametrize("kind", ["switchover", "failover"])

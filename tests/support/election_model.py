@@ -7,7 +7,7 @@ processors that act at once, never one epoch for two, nothing done while paused,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -44,19 +44,24 @@ EPOCH_CLOSED = (-1, -1)
 
 
 class Link(MemoryStore):
-    """One region's way to the store: it can be cut, and answers can get lost on it alone."""
+    """One region's way to the store: it can be cut, and answers can get lost on it alone, or come late."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, turn: Callable[[float], None]) -> None:
         super().__init__()
         self._real = store
+        self._turn = turn
         self.cut = False
         self.lose = 0
+        self.late_seconds = 0.0
+        """How long the next answer is on its way, or its asker stopped."""
 
     def _out(self) -> None:
         if self.cut:
             raise StoreUnavailable("the link is cut")
 
     def _back(self) -> None:
+        late_seconds, self.late_seconds = self.late_seconds, 0.0
+        self._turn(late_seconds)
         if self.lose > 0:
             self.lose -= 1
             raise StoreUnavailable("the answer was lost")
@@ -201,7 +206,7 @@ class World:
         self.clock = TurnedClock(seconds=5_000.0)
         self.store = MemoryStore(self.clock)
         self.regions = [
-            Region(name, TurnedClock(seconds=1_000.0 * place), Link(self.store), EpochSeen(), tuple(names))
+            Region(name, TurnedClock(seconds=1_000.0 * place), Link(self.store, self.turn), EpochSeen(), tuple(names))
             for place, name in enumerate(names)
         ]
         self.holders: dict[tuple[int, int], str] = {}
