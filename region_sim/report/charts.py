@@ -88,7 +88,7 @@ def rates(found: Binned, shown: Sequence[Band]) -> Html:
 
     def draw(size: Size) -> tuple[float, Html]:
         across, bottom = time_scale(size, found.end), TOP + HEIGHT
-        marks = ticks(high, 5)
+        marks = ticks(high * 1.02, 5)
         up = Scale(0.0, marks[-1], bottom, TOP)
         parts = [shading(size, across, shown, TOP, bottom), time_axis(size, across, TOP, bottom)]
         parts.append(_levels(size, up, marks, "a second"))
@@ -174,7 +174,7 @@ def region_legend(regions: Sequence[str], *, with_quantiles: bool) -> Html:
         if with_quantiles:
             found += [
                 _key(f"line p50 stroke{number % 6}", f"{region} p50"),
-                _key(f"line p99 stroke{number % 6}", "p99"),
+                _key(f"line p99 stroke{number % 6}", f"{region} p99"),
             ]
         else:
             found.append(_key(f"line stroke{number % 6}", region))

@@ -24,7 +24,7 @@ _decoder = msgspec.json.Decoder(Entry)
 _ORDER: Final = ("invalid", "unknown", "valid")
 
 
-def checks(judged: Judged, history: Path) -> Html:
+def checks(judged: Judged, history: Path, began_seconds: float) -> Html:
     """The section: the worst first."""
     if not judged.checks:
         return section("checks", "Checks", quiet("Not known: the verdict names no checks."))
@@ -33,7 +33,7 @@ def checks(judged: Judged, history: Path) -> Html:
     entries = around(history, [one.first_index for one in broken[:VIOLATIONS_MAX] if one.first_index is not None])
     rows = [(one.check, badge(one.verdict), _said(one)) for one in ordered]
     parts: list[Child] = [table("Every checker and what it says", ["Check", "Verdict", "Why"], rows, class_="checks")]
-    parts += [_violation(one, entries) for one in broken[:VIOLATIONS_MAX]]
+    parts += [_violation(one, entries, began_seconds) for one in broken[:VIOLATIONS_MAX]]
     return section("checks", "Checks", *parts)
 
 
@@ -47,7 +47,7 @@ def _said(one: Check) -> Html:
     return join(said)
 
 
-def _violation(one: Check, entries: dict[int, Entry]) -> Html:
+def _violation(one: Check, entries: dict[int, Entry], began_seconds: float) -> Html:
     index = one.first_index
     assert index is not None
     title = tag("h3", f"First violation: {one.check}")
@@ -55,18 +55,22 @@ def _violation(one: Check, entries: dict[int, Entry]) -> Html:
     if first is None:
         return tag("div", title, quiet(f"Entry {index:,} of the history is not there to be shown."), class_="violation")
     near = [entries[n] for n in sorted(entries) if abs(n - index) <= AROUND or n == first.call]
-    rows = [_row(entry, is_first=entry.index == index) for entry in near]
+    rows = [_row(entry, began_seconds, is_first=entry.index == index) for entry in near]
     caption = f"Entry {index:,} of the history, and those around it"
     headings = ["Entry", "Time", "Type", "Operation", "Who", "Region", "Epoch", "What"]
     made = table(caption, headings, rows, numbers=[0, 1], class_="entries")
     return tag("div", title, tag("p", one.sentence), made, class_="violation")
 
 
-def _row(entry: Entry, *, is_first: bool) -> Sequence[Child]:
-    index = tag("strong", f"▶ {entry.index:,} (first violation)") if is_first else f"{entry.index:,}"
+def _row(entry: Entry, began_seconds: float, *, is_first: bool) -> Sequence[Child]:
+    index = (
+        tag("strong", f"▶ {entry.index:,}", tag("span", " (first violation)", class_="unseen"))
+        if is_first
+        else f"{entry.index:,}"
+    )
     cells: list[Child] = [
         index,
-        f"{entry.monotonic_seconds:.3f} s",
+        f"{entry.monotonic_seconds - began_seconds:.3f} s",
         entry.type,
         entry.op,
         entry.process,

@@ -14,7 +14,7 @@ from region_sim.report.gather import Fault, Observed
 from region_sim.report.markup import Html, join, tag
 from region_sim.report.scale import Scale, label, ticks
 
-LETTER_WIDTH: Final = 6.1
+LETTER_WIDTH: Final = 6.6
 """Of a letter of 11 px, on the average and a little more."""
 INSTANT: Final = frozenset({"switchover", "poison", "herd"})
 """Kinds of faults that are over as soon as they are done: nothing stays broken."""
@@ -54,7 +54,7 @@ class Size:
 
 
 WIDE: Final = Size("wide", 1040.0, 84.0, 14.0)
-NARROW: Final = Size("narrow", 358.0, 46.0, 8.0)
+NARROW: Final = Size("narrow", 358.0, 54.0, 8.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ class Observed:
     plan: DrillPlan | None = None
     parameters: object = None
     began_unix_ms: int = 0
+    began_seconds: float = 0.0
+    """Of the monotonic clock of the history: second 0 of the drill."""
     end: float = 0.0
     entries: int = 0
     problem: str = ""
@@ -172,7 +174,6 @@ class _Reader:
 
     def __init__(self) -> None:
         self.observed = Observed()
-        self._began_seconds = 0.0
         self._waiting: dict[int, tuple[float, Stage]] = {}
         self._faults: dict[int, Fault] = {}
         self._heals: dict[int, list[Fault]] = {}
@@ -181,10 +182,10 @@ class _Reader:
     def take(self, entry: Entry) -> None:
         observed = self.observed
         if observed.entries == 0:
-            self._began_seconds = entry.monotonic_seconds
+            observed.began_seconds = entry.monotonic_seconds
             observed.began_unix_ms = entry.unix_ms
             self._turn(0.0, "begin")
-        at = entry.monotonic_seconds - self._began_seconds
+        at = entry.monotonic_seconds - observed.began_seconds
         observed.entries += 1
         observed.end = max(observed.end, at)
         if entry.op == "search":
@@ -280,7 +281,9 @@ class _Reader:
             return
         words = {"ok": "", "fail": "failed", "info": ""}[entry.type]
         sentence = " ".join(part for part in (entry.op, words, entry.note, entry.error) if part)
-        self._keep(Moment(at, entry.op, entry.region, sentence))
+        # The first answer under an epoch stands for a takeover; that somebody waited for it is a remark.
+        kind = "remark" if entry.op == "takeover" else entry.op
+        self._keep(Moment(at, kind, entry.region, sentence))
 
     def _keep(self, moment: Moment) -> None:
         if len(self.observed.moments) < KEPT_MAX:

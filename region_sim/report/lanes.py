@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from region_sim.report import words
-from region_sim.report.drawing import Band, Size, both, rectangle, text, time_axis, time_scale, words_fit
+from region_sim.report.drawing import LETTER_WIDTH, Band, Size, both, rectangle, text, time_axis, time_scale, words_fit
 from region_sim.report.gather import Moment
 from region_sim.report.markup import Html, join, tag
 from region_sim.report.scale import Scale
@@ -50,7 +50,7 @@ def swim_lanes(found: Timeline, shown: Sequence[Band], phases: Sequence[Moment],
     def draw(size: Size) -> tuple[float, Html]:
         scale = time_scale(size, end)
         drawn = Drawn(size, scale, {lane.site: number for number, lane in enumerate(found.lanes)})
-        top = 26.0
+        top = 38.0
         y = top + 6
         parts: list[Html] = []
         for lane in found.lanes:
@@ -72,12 +72,17 @@ def _said(span: Span) -> str:
 
 def _phases(size: Size, scale: Scale, phases: Sequence[Moment], top: float, bottom: float) -> Html:
     parts = []
-    for number, phase in enumerate(phases):
+    free_from = [0.0, 0.0]
+    for phase in phases:
         x = scale.at(phase.at)
-        following = scale.at(phases[number + 1].at) if number + 1 < len(phases) else size.width - size.right
-        parts.append(tag("line", tag("title", f"phase: {phase.sentence}"), x1=x, x2=x, y1=8, y2=bottom, class_="phase"))
-        if words_fit(phase.sentence, following - x):
-            parts.append(text(x + 4, top - 8, phase.sentence, "phase-name"))
+        row = next((number for number, free in enumerate(free_from) if free <= x), None)
+        title = tag("title", f"phase: {phase.sentence}")
+        height = 8 if row is None else top - 18 - 12 * row
+        parts.append(tag("line", title, x1=x, x2=x, y1=float(height), y2=float(bottom), class_="phase"))
+        room = len(phase.sentence) * LETTER_WIDTH + 6
+        if row is not None and x + room <= size.width:
+            parts.append(text(x + 4, top - 8 - 12 * row, phase.sentence, "phase-name"))
+            free_from[row] = x + room
     return join(parts)
 
 
@@ -94,7 +99,7 @@ def _lane(drawn: Drawn, lane: Lane, hits: Sequence[Band], y: float) -> tuple[flo
         x = drawn.scale.at(band.began)
         width = max(drawn.scale.at(band.ended) - x, 3.0)
         said = band.name if words_fit(band.name, width) else f"F{band.number}"
-        taken = x + max(width, len(said) * 6.1 + 6)
+        taken = x + max(width, len(said) * LETTER_WIDTH + 6)
         row = next((number for number, free in enumerate(rows) if free <= x), len(rows))
         if row >= ROWS_MAX:
             continue
@@ -127,10 +132,10 @@ def _term(drawn: Drawn, span: Span, y: float) -> Html:
 def _fault(band: Band, x: float, y: float, width: float, said: str) -> Html:
     ended = "never healed" if band.is_open else f"until {words.seconds(band.ended)}"
     title = f"{band.name} of {band.target}, from {words.seconds(band.began)}, {ended}"
-    inside = width >= len(said) * 6.1 + 6
+    inside = width >= len(said) * LETTER_WIDTH + 6
     parts = [rectangle(x, y, width, FAULT_HEIGHT, f"fault {band.family}", title)]
     if inside:
-        parts.append(rectangle(x + 2, y + 2, len(said) * 6.1 + 3, FAULT_HEIGHT - 4, "plate"))
+        parts.append(rectangle(x + 2, y + 2, len(said) * LETTER_WIDTH + 3, FAULT_HEIGHT - 4, "plate"))
     parts.append(text(x + 4 if inside else x + width + 3, y + 11.5, said, "note"))
     return join(parts)
 

@@ -49,7 +49,7 @@ def page(judged: Judged, observed: Observed, directory: Path) -> str:
         takeovers(judged),
         ledger(judged, observed),
         quality(observed, replayed(directory)),
-        checks(judged, directory / HISTORY_FILE),
+        checks(judged, directory / HISTORY_FILE, observed.began_seconds),
         receipts(observed),
         parameters(judged, observed),
     ]

@@ -17,7 +17,7 @@ import msgspec
 
 from region_sim.report import words
 from region_sim.report.charts import quantile_ms
-from region_sim.report.drawing import Size, both, rectangle, text, words_fit
+from region_sim.report.drawing import LETTER_WIDTH, Size, both, rectangle, text, words_fit
 from region_sim.report.gather import Observed
 from region_sim.report.markup import Child, Html, join, tag
 from region_sim.report.scale import Scale
@@ -167,7 +167,12 @@ def _piece(scale: Scale, y: float, at: float, value: float, rung: str, number: i
     look = "unanswered" if number is None else f"rung rung{min(number, 4)}"
     box = rectangle(x, y, max(width, 1.0), BAR, look, f"{rung}: {words.share(value)}")
     said = next((s for s in (f"{rung} {words.share(value)}", words.share(value)) if words_fit(s, width)), None)
-    return join([box, None if said is None else text(x + 5, y + 17, said, "note" if number is None else "on-rung")])
+    if said is None:
+        return box
+    if number is None:
+        plate = rectangle(x + 3, y + 5, len(said) * LETTER_WIDTH + 2, BAR - 10, "plate")
+        return join([box, plate, text(x + 5, y + 17, said, "note")])
+    return join([box, text(x + 5, y + 17, said, "on-rung")])
 
 
 def _legend(rungs: Sequence[str]) -> Html:

@@ -58,9 +58,9 @@ def failovers(judged: Judged) -> list[Failover]:
 
 
 def _drawing(found: Sequence[Failover]) -> Html | None:
-    shown = [one for one in found if any(one.part(name) is not None for name in PARTS) or one.rto_seconds is not None]
-    highest = [sum(one.part(name) or 0.0 for name in PARTS) for one in shown]
-    highest += [value for one in shown for value in (one.rto_seconds, one.bound_seconds) if value is not None]
+    # One whose whole time is not known would set the scale for all by a part that means little.
+    shown = [one for one in found if one.rto_seconds is not None]
+    highest = [value for one in shown for value in (one.rto_seconds, one.bound_seconds) if value is not None]
     if not shown or max(highest) <= 0:
         return None
 

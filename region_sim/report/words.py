@@ -11,6 +11,13 @@ Figure = float | int | bool | None
 TITLES: Final[dict[str, str]] = {
     "rto_seconds": "RTO",
     "rpo_events": "RPO",
+    "rto_worst_seconds": "RTO, the longest of all takeovers",
+    "failover_count": "changes of the active region",
+    "dead_letters": "dead letters",
+    "events_said": "events that apps said",
+    "events_in_logs": "different events in the logs",
+    "duplicates_in_logs": "duplicates in the logs",
+    "after_term": "answers after the end of their term",
     "lease_seconds": "RTO: until the lease was gone",
     "acquire_seconds": "RTO: until it was taken",
     "promotion_seconds": "RTO: until the gate was open",

@@ -24,9 +24,14 @@ def write_report(directory: Path) -> Path:
     ReportFailed when a file cannot be written.
     """
     judged = read_verdict(directory)
-    observed = gather(read_history(directory / HISTORY_FILE))
-    write_whole(directory / JUNIT_FILE, junit(judged, observed))
-    return write_whole(directory / REPORT_FILE, page(judged, observed, directory).encode())
+    try:
+        observed = gather(read_history(directory / HISTORY_FILE))
+        machines, people = junit(judged, observed), page(judged, observed, directory).encode()
+    except Exception as error:
+        # The verdict stands whatever its report does: a bug of the page must not end the command that judged.
+        raise ReportFailed(f"{directory}: a bug of the report: {type(error).__name__}: {error}") from error
+    write_whole(directory / JUNIT_FILE, machines)
+    return write_whole(directory / REPORT_FILE, people)
 
 
 def write_whole(path: Path, content: bytes) -> Path:
