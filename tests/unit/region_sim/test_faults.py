@@ -27,7 +27,7 @@ TREE = "sleep 600 & exec sleep 600"
 @contextmanager
 def site(directory: Path, name: str) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Three process trees that a run.json calls a supervisor, kafka and etcd."""
-    (directory / name).mkdir(parents=True)
+    (directory / name).mkdir(parents=True, exist_ok=True)
     started = [subprocess.Popen(["sh", "-c", TREE], start_new_session=True) for _ in range(3)]
     identities = [run_file.identify(process.pid) for process in started]
     assert identities[0] is not None
