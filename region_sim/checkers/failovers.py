@@ -1,8 +1,9 @@
 """Every change of the active region since the first fault: which fault led to it, how long it took, and in what parts.
 
 Who was active is taken from all that was seen outside the regions: the leader key, where somebody watched it, and the
-epochs of accepted answers. Parts are measured on the watcher's clock where it saw the terms, else by the receipt's
-timeline; how long the promotion took only the new holder knows, and a difference of its own clock says it.
+epochs of accepted answers. When a term began and ended is seen late by everybody (the watcher may have been asking a
+member of etcd that was cut off), so the earliest of all witnesses is taken: the watcher, the new holder's own timeline
+where clocks can be compared, the first answer. How long the promotion took is a difference of the new holder's clock.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class Term:
     epoch: Epoch
     region: str
     seen_ms: int | None = None
+    """When it was there, at the latest; None: nobody said."""
     gone_ms: int | None = None
-    """None: it was not seen to end."""
+    """When it was over, at the latest; None: it was not seen to end."""
     first: Answer | None = None
     """The first answer that was accepted under it."""
 
@@ -43,7 +45,23 @@ def terms(recorded: Recorded) -> list[Term]:
             term = found[answer.epoch] = Term(answer.epoch, answer.region)
         if term.first is None:
             term.first = answer
-    return [found[epoch] for epoch in sorted(found)]
+            if term.seen_ms is not None:
+                term.seen_ms = min(term.seen_ms, answer.unix_ms)
+    known = [found[epoch] for epoch in sorted(found)]
+    if recorded.are_clocks_true:
+        for old, new in pairwise(known):
+            _hear(old, new, timeline_of(recorded, new.epoch))
+    return known
+
+
+def _hear(old: Term, new: Term, told: Timeline | None) -> None:
+    """What the new holder saw of the change, if it saw it earlier."""
+    if told is None:
+        return
+    if told.acquired_ms:
+        new.seen_ms = min(told.acquired_ms, new.seen_ms or told.acquired_ms)
+    if told.lease_gone_ms:
+        old.gone_ms = min(told.lease_gone_ms, old.gone_ms or told.lease_gone_ms)
 
 
 def failovers(recorded: Recorded) -> list[Failover] | None:
@@ -115,8 +133,7 @@ def _cause(recorded: Recorded, old: Term, new: Term) -> Hit | None:
 def _parts(old: Term, new: Term, timeline: Timeline | None, began_ms: int | None) -> Parts:
     """See the module. Seconds; what was not seen is None."""
     told = timeline or Timeline()
-    gone_ms = old.gone_ms or told.lease_gone_ms
-    acquired_ms = (new.seen_ms if old.gone_ms else None) or told.acquired_ms
+    gone_ms, acquired_ms = old.gone_ms, new.seen_ms
     promotion_ms = told.serving_ms - told.acquired_ms if told.serving_ms and told.acquired_ms else None
     serving_ms = None if promotion_ms is None or not acquired_ms else acquired_ms + promotion_ms
     first_ms = None if new.first is None else new.first.unix_ms

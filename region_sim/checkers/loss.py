@@ -90,7 +90,9 @@ def _missing(recorded: Recorded) -> Missing:
             if reason is not None:
                 missing[key] = (region, reason)
                 break
+            assert row is not None
             good = row
+            recorded.recomputed[row.identity] = (row, *key)
     return missing
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from region_sim.checkers import failovers
 from region_sim.checkers.base import Finding, VerdictWord
 from region_sim.checkers.recorded import Recorded
 from region_sim.evidence import TermSeen, TransitionSeen
@@ -44,7 +45,7 @@ def check(recorded: Recorded) -> Finding:
     if not terms or not transitions:
         missing = "who held the leader key" if not terms else "the controllers' own history"
         return _finding("unknown", f"nothing is proven: {missing} is not known")
-    problems = [*_began(pauses, terms), *_moved(recorded, pauses, terms, transitions)]
+    problems = [*_began(recorded, pauses, terms), *_moved(recorded, pauses, transitions)]
     if problems:
         return Finding(
             check=CHECK,
@@ -57,24 +58,23 @@ def check(recorded: Recorded) -> Finding:
     return _finding("valid", f"{len(pauses)} pauses, {seconds:.1f} s: no term began, and nobody resigned")
 
 
-def _began(pauses: list[Pause], terms: list[tuple[Entry, TermSeen]]) -> list[tuple[str, int]]:
+def _began(recorded: Recorded, pauses: list[Pause], seen: list[tuple[Entry, TermSeen]]) -> list[tuple[str, int]]:
     # A term that was there when the watcher began was seen then, not acquired then.
-    first = min(term.epoch for _, term in terms)
+    entries = {term.epoch: entry.index for entry, term in seen}
     return [
-        (f"{term.region} began the term {term.epoch} during a pause", entry.index)
-        for entry, term in terms
-        if term.epoch != first and any(pause.has(term.seen_ms) for pause in pauses)
+        (f"{term.region} began the term {term.epoch} during a pause", entries[term.epoch])
+        for term in failovers.terms(recorded)[1:]
+        if term.epoch in entries and any(pause.has(term.seen_ms or 0) for pause in pauses)
     ]
 
 
 def _moved(
     recorded: Recorded,
     pauses: list[Pause],
-    terms: list[tuple[Entry, TermSeen]],
     transitions: list[tuple[Entry, TransitionSeen]],
 ) -> list[tuple[str, int]]:
     """Moves by the controllers' own history, at the times at which the watcher saw them where it did."""
-    watched = {term.epoch: term for _, term in terms}
+    watched = {term.epoch: term for term in failovers.terms(recorded)}
     found = []
     for entry, moved in transitions:
         if moved.kind not in MOVES:
@@ -83,7 +83,7 @@ def _moved(
         if term is not None and moved.kind == "acquired":
             at_ms = 0  # seen to begin: judged as a term
         elif term is not None and moved.kind == "resigned":
-            at_ms = term.gone_ms
+            at_ms = term.gone_ms or 0
         else:
             at_ms = moved.at_ms if recorded.are_clocks_true else 0
         if any(pause.has(at_ms) for pause in pauses):

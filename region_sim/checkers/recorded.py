@@ -23,8 +23,7 @@ REFUSED: Final = "refused:"
 _drill_decoder = msgspec.json.Decoder(Drill)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A ranking that a client accepted."""
 
     index: int
@@ -43,23 +42,18 @@ class Answer:
         return is_library(self.process)
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(msgspec.Struct, frozen=True, gc=False):
     """An acknowledgement, and when its app had it."""
 
     ack: Ack
     unix_ms: int
-    index: int = 0
+    index: int
     """Of the entry that brought it."""
-
-    @property
-    def place(self) -> Place:
-        """Where the event was said to be."""
-        return self.ack.log, self.ack.partition, self.ack.offset, self.ack.index
+    place: Place
+    """Where the event was said to be."""
 
 
-@dataclass(frozen=True, slots=True)
-class FirstSaid:
+class FirstSaid(msgspec.Struct, frozen=True, gc=False):
     """An event, as it was said first."""
 
     said: Said
@@ -120,6 +114,8 @@ class Recorded:
     pieces: dict[type, list[tuple[Entry, Evidence]]] = field(default_factory=dict)
     missing: dict[tuple[str, str], tuple[str, str]] | None = None
     """See `loss.missing_promises`."""
+    recomputed: dict[str, tuple[Row, str, str]] = field(default_factory=dict)
+    """By identity: a row that has it, and the source and id with which it was computed again."""
     phase_entries: dict[str, Entry] = field(default_factory=dict)
     completed_entries: dict[str, Entry] = field(default_factory=dict)
     begun_entries: dict[str, Entry] = field(default_factory=dict)
@@ -253,7 +249,8 @@ def _sort_said(recorded: Recorded, entry: Entry) -> None:
     for ack in entry.acks:
         key = (ack.source, ack.id)
         if key not in recorded.promises:
-            recorded.promises[key] = Promise(ack, entry.unix_ms, entry.index)
+            place = (ack.log, ack.partition, ack.offset, ack.index)
+            recorded.promises[key] = Promise(ack, entry.unix_ms, entry.index, place)
 
 
 def _sort_fault(recorded: Recorded, hits: dict[int, Hit], entry: Entry) -> None:

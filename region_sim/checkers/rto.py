@@ -2,7 +2,7 @@
 
     U <= A + w + p + a + b + L / (mu - lambda) + c
     A = T + 0.5 s + commit               etcd's leader survives
-    A = E + ET + T + 0.5 s + commit      etcd's leader goes too
+    A = E + ET + T + 0.5 s + commit      etcd's leader goes too; E < 2 ET
 
 (`docs/operating/drills.md`; research: failover control planes, section 2.) T is the lease's time to live, 0.5 s how
 often etcd looks for leases that ended, E its election and ET its time-out for one. w, p, a: the news travels, then
@@ -66,7 +66,7 @@ def bounds(times: ControlTimes, load: Load, *, etcd_leader_too: bool) -> dict[st
     commit = times.request_timeout
     lease = times.lease_ttl + SCAN_SECONDS + commit
     if etcd_leader_too:
-        lease += 2 * times.etcd_election
+        lease += 1.5 * times.etcd_election
     # A member of etcd that is gone is tried first, once for each of three members, in every call.
     store = 3 * times.request_timeout
     asking = 2 * load.search_timeout_ms / 1000 + 4 / load.searches_per_second
@@ -130,7 +130,7 @@ def _not_judged(recorded: Recorded, failover: Failover, hit: Hit | None, times: 
 def _disturbed(recorded: Recorded, rto_seconds: float, hit: Hit, times: ControlTimes) -> str | None:
     """Which other fault, or the end of this one, came in between; None when none did."""
     # A lease that etcd's new leader has just reset ends later, and a region that is just back is not ready.
-    quiet_from = hit.began.monotonic_seconds - times.lease_ttl - 2 * times.etcd_election
+    quiet_from = hit.began.monotonic_seconds - times.lease_ttl - 1.5 * times.etcd_election
     until = hit.began.monotonic_seconds + rto_seconds
     for other in recorded.faults:
         if other is not hit and other.began.monotonic_seconds < until and other.until_seconds > quiet_from:

@@ -8,7 +8,7 @@ the gateways themselves. A deployment may hold events from before the drill: the
 from __future__ import annotations
 
 from region_sim.checkers.base import Figures, Finding
-from region_sim.checkers.loss import recomputed
+from region_sim.checkers.loss import missing_promises, recomputed
 from region_sim.checkers.recorded import FirstSaid, Recorded
 from region_sim.evidence import LogRead, LogRows, Row
 
@@ -23,6 +23,9 @@ class _Speakers:
     """Who said what, by content; and the pseudonyms under which users came to stand in the logs."""
 
     def __init__(self, recorded: Recorded) -> None:
+        missing_promises(recorded)  # computes most identities again
+        self._recomputed = recorded.recomputed
+        self._said = recorded.said
         self._by_content: dict[Content, list[FirstSaid]] = {}
         for said in recorded.said.values():
             one = said.said
@@ -30,7 +33,14 @@ class _Speakers:
 
     def of(self, row: Row) -> FirstSaid | None:
         """Who said exactly this; None: nobody."""
-        candidates = self._by_content.get((row.kind, row.time_ms, row.query, row.item), ())
+        content = (row.kind, row.time_ms, row.query, row.item)
+        known, *key = self._recomputed.get(row.identity, (None, "", ""))
+        if known == row:
+            said = self._said.get((key[0], key[1]))
+            one = None if said is None else said.said
+            if one is not None and (one.kind, one.time_ms, one.query, one.item) == content:
+                return said
+        candidates = self._by_content.get(content, ())
         return next((s for s in candidates if recomputed(s.said.source, s.said.id, row) == row.identity), None)
 
     def said_this_content(self, row: Row) -> bool:

@@ -190,7 +190,7 @@ class Planted:
     def heal(self, began: Entry, at: float) -> None:
         """The heal of one fault."""
         for type in ("invoke", "ok"):  # noqa: A001
-            self.add(type, "heal", "nemesis", at, call=began.index, region=began.region, note=began.note)  # type: ignore[arg-type]
+            self.add(type, "heal", "nemesis", at, call=began.index, region=began.region, note=began.note)
 
 
 def receipt(**changes: object) -> Receipt:
@@ -305,7 +305,7 @@ def plan(planted: Planted) -> DrillPlan:
     )
 
 
-Plant = Callable[[Planted], None]
+Plant = Callable[[Planted], object]
 
 
 def nothing(planted: Planted) -> None:

@@ -62,7 +62,7 @@ def test_the_takeover_is_broken_down_by_the_receipts_timeline() -> None:
 
 def test_an_acknowledged_event_that_a_region_does_not_hold_is_lost() -> None:
     """It is in west and not in east, long before the fault: no receipt excuses that."""
-    verdict = judge(history(before=lambda p: p.event(8.0, held="west") and None))
+    verdict = judge(history(before=lambda p: p.event(8.0, held="west")))
     assert (verdict.verdict, verdict.lost, verdict.lost_unlisted) == ("invalid", 1, 1)
     assert "not in east" in finding(verdict, "lost").examples[0]
 
@@ -262,7 +262,7 @@ def test_two_holders_of_one_epoch_are_found_in_answers_and_in_markers() -> None:
         seen_in="west", log="west-1.rankings", partition=0, offset=3, region="west", incarnation="west-1", epoch=FIRST
     )
     assert finding(judge(history(evidence=lambda found: [*found, marker])), "holder").verdict == "invalid"
-    answers = history(during=lambda p: p.search("bare-west", 12.0, "west", FIRST) and None)
+    answers = history(during=lambda p: p.search("bare-west", 12.0, "west", FIRST))
     assert finding(judge(answers), "holder").verdict == "invalid"
 
 

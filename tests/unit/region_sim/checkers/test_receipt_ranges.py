@@ -1,0 +1,143 @@
+"""A receipt lists exactly what was known to exist and what no survivor held; and each loss has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from region_sim.evidence import HeldEnds, ReceiptSeen
+from region_sim.spec import ClockFault, Kill
+from services.receipts.model import Receipt
+from tests.support.judged import found_by, without
+from tests.support.planted_history import (
+    LOG,
+    SECOND,
+    UNIX_MS,
+    Planted,
+    history,
+    range_of,
+    receipt,
+    renumbered,
+    state,
+    term,
+)
+
+NAME = "honest-receipt"
+KNOWN = {LOG: {0: 20}}
+
+
+def shown(*receipts: Receipt) -> Callable[[Planted], None]:
+    """These receipts and no others."""
+
+    def end(planted: Planted) -> None:
+        planted.receipts = list(receipts)
+
+    return end
+
+
+def test_records_that_were_known_and_that_nobody_held_must_be_listed() -> None:
+    """West held 15 of 20: [15, 20) is due, and not a record less."""
+    listed = receipt(known_ends=KNOWN, ranges=[range_of(15, 20, None)])
+    short = receipt(known_ends=KNOWN, ranges=[range_of(15, 18, None)])
+    none = receipt(known_ends=KNOWN)
+    for one, verdict in ((listed, "valid"), (short, "invalid"), (none, "invalid")):
+        assert found_by(NAME, history(end=shown(one), held_end=15)).verdict == verdict, one
+    assert "leaves out east-1.events/0 [18, 20)" in found_by(NAME, history(end=shown(short), held_end=15)).sentence
+
+
+def test_a_range_that_a_survivor_held_must_not_be_listed() -> None:
+    """And what was written after the heal began says nothing of what was held before."""
+    too_much = receipt(known_ends=KNOWN, ranges=[range_of(3, 10, None)])
+    assert found_by(NAME, history(end=shown(too_much), held_end=20)).verdict == "invalid"
+    later = receipt(known_ends=KNOWN, ranges=[range_of(3, 10, None)], created_ms=UNIX_MS + 15_000)
+    assert found_by(NAME, history(end=shown(later), held_end=20)).verdict == "valid"
+
+
+def test_a_survivor_that_did_not_say_what_it_holds_proves_no_omission() -> None:
+    """It may hold what the receipt leaves out."""
+    entries = history(end=shown(receipt(known_ends=KNOWN)), held_end=15)
+    silent = [e for e in entries if not isinstance(e.evidence, HeldEnds)]
+    assert found_by(NAME, entries).verdict == "invalid"
+    assert found_by(NAME, renumbered(silent)).verdict == "valid"
+
+
+def test_a_wiped_regions_range_counts_no_fewer_than_were_acknowledged() -> None:
+    """Nobody can count its rows again; the apps can count what they were promised."""
+
+    def before(planted: Planted) -> None:
+        planted.event(9.85, held="")
+        planted.event(9.9, held="")
+
+    for events, verdict in ((2, "valid"), (7, "valid"), (1, "invalid"), (None, "valid")):
+        ranges = [range_of(17, 19, events)]
+        made = receipt(state="confirmed_lost", ranges=ranges, remaining=ranges)
+        found = found_by(NAME, history("wipe", before=before, end=shown(made), held_end=17))
+        assert found.verdict == verdict, events
+
+
+def test_what_every_region_holds_in_the_end_is_not_lost() -> None:
+    """It says that a range is gone for good, and the events in it are there."""
+    ranges = [range_of(3, 6, None)]
+    made = receipt(state="confirmed_lost", ranges=ranges, remaining=ranges)
+    found = found_by(NAME, history("wipe", end=shown(made), held_end=3))
+    assert found.verdict == "invalid"
+    assert "every region holds" in found.sentence
+    healed_since = receipt(state="confirmed_lost", ranges=ranges)
+    assert found_by(NAME, history("wipe", end=shown(healed_since), held_end=3)).verdict == "valid"
+
+
+def test_a_life_that_is_over_must_have_a_receipt() -> None:
+    """Whoever took over: the region lives another life in the end."""
+
+    def end(planted: Planted) -> None:
+        planted.receipts = []
+        planted.terms = []
+        planted.states["east"] = state("east", 17, incarnation="east-2")
+
+    found = found_by(NAME, history("wipe", end=end))
+    assert found.verdict == "invalid"
+    assert "east-1 was lost and no receipt says so" in found.sentence
+
+
+def test_a_term_that_ended_at_once_had_no_time_to_write() -> None:
+    """The next holder writes of whom it took over from."""
+
+    def short(planted: Planted) -> None:
+        planted.receipts = []
+        planted.terms = [planted.terms[0], term("west", SECOND, 12.1, 13.0)]
+
+    assert found_by(NAME, history(end=short)).verdict == "valid"
+    assert found_by(NAME, history(end=shown())).verdict == "invalid"
+
+
+def test_receipts_that_were_shown_and_are_not_in_the_history_prove_nothing() -> None:
+    """One is missing: what it says is not known."""
+    entries = history(evidence=lambda found: without(found, ReceiptSeen))
+    found = found_by(NAME, entries)
+    assert (found.verdict, "1 receipts" in found.sentence) == ("unknown", True)
+
+
+@pytest.mark.parametrize("kind", ["failover", "unreachable"])
+def test_a_receipt_that_is_open_in_the_end_is_a_finding(kind: str) -> None:
+    """Everything has healed."""
+    assert found_by(NAME, history(end=shown(receipt(state="open", kind=kind)))).verdict == "invalid"
+
+
+def test_clocks_that_were_set_do_not_date_receipts() -> None:
+    """What it lists is then held against the logs of the end only."""
+    too_much = receipt(known_ends=KNOWN, ranges=[range_of(3, 10, 7)], created_ms=UNIX_MS + 3_600_000)
+
+    def later(planted: Planted) -> None:
+        planted.strike(15.2, kind="clock", target="west", region_lost=False, was_active=False)
+
+    entries = history(after=later, end=shown(too_much), held_end=20, faults=[Kill(), ClockFault(step_seconds=3600)])
+    assert "counts 7 events" in found_by(NAME, entries).sentence
+
+
+def test_the_finding_names_the_entry_with_the_receipt() -> None:
+    """So that a report can show it."""
+    entries = history(end=shown(receipt(state="open")))
+    first = found_by(NAME, entries).first_index
+    assert first is not None
+    assert isinstance(entries[first].evidence, ReceiptSeen)
