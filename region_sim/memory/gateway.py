@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 from confluent_kafka import Message
 from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as PrometheusCounter
 
 from region_sim.memory.kafka import LocalKafka, SimMessage, SimProducer, as_messages
 from region_sim.memory.session import RouteBook
@@ -37,6 +39,29 @@ if TYPE_CHECKING:
 
 TAIL_WAIT_SECONDS = 2.0
 PSEUDONYMS = Pseudonyms(bytes(range(32)))
+
+
+class _Fenced:
+    """Counts what the last hop threw away."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+
+    def labels(self, _where: str) -> _Fenced:
+        """See prometheus_client.Counter."""
+        return self
+
+    def inc(self) -> None:
+        """See prometheus_client.Counter."""
+        self._counts["stale_dropped"] += 1
+
+
+class CountingMetrics(GatewayMetrics):
+    """A gateway's figures, of which the world keeps what its coverage is told by."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__(CollectorRegistry())
+        self.fenced = cast("PrometheusCounter", _Fenced(counts))
 
 
 class SimShape:
@@ -158,7 +183,7 @@ class GatewayPart:
             listening=self._listening,
             send=handed_back,
             session=lambda: session,
-            metrics=lambda: GatewayMetrics(CollectorRegistry()),
+            metrics=lambda: CountingMetrics(site.world.counts),
             pseudonyms=_pseudonyms,
             random_bytes=site.random_bytes,
         )

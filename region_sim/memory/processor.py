@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +26,7 @@ from services.controller.client import LeaseFollower
 from services.controller.observe import ASK_FAILED
 from services.coordination.lease import LeaseStore
 from services.processor import client
+from services.processor.admission import Course
 from services.processor.answering import Answerer
 from services.processor.client import SnapshotOffer
 from services.processor.cuts import acknowledged, examine_with, seal
@@ -56,8 +58,6 @@ from streams.truncation import EpochsSeen, LogUnreachableError, Place, Watch
 if TYPE_CHECKING:
     from region_sim.memory.site import MemorySite
 
-READ_WAIT_SECONDS = 2.0
-"""How long a fetch with nothing to bring may take; well within the silence that asks for a proof."""
 READ_MAX = 200
 COPIES_SECONDS = 0.5
 _encode = msgspec.json.Encoder().encode
@@ -139,13 +139,13 @@ class _AlwaysLevel:
 class Tallies:
     """What became of asks and records, as plain counts."""
 
-    def __init__(self) -> None:
-        self.asks: dict[str, int] = {}
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
         self.problems: list[BaseException] = []
 
     def ask_ended(self, kind: str, outcome: str, rung: str) -> None:  # noqa: ARG002 - the shape of AskObserver
         """See AskObserver."""
-        self.asks[outcome] = self.asks.get(outcome, 0) + 1
+        self._counts["gate_refusals"] += outcome == Course.DROP_GATE.value
 
     def ask_failed(self, kind: str, bug: BaseException) -> None:  # noqa: ARG002 - the shape of AskObserver
         """See AskObserver."""
@@ -196,7 +196,7 @@ class ProcessorPart:
         self._clock = site.clock
         self._settings = site.world.settings.processor()
         self._session = site.world.session(site.name)
-        self.tallies = Tallies()
+        self.tallies = Tallies(site.world.counts)
         self.state = State(self._settings.parameters)
         self.logs = KnownLogs(Logs(site.incarnation, (site.incarnation,), site.world.settings.partitions))
         self._surface = Surface(CollectorRegistry())
@@ -234,6 +234,7 @@ class ProcessorPart:
                 break
             self._surface.phase.sentence = copying.sentence(now)
             await self._clock.sleep(COPIES_SECONDS)
+        self._site.world.counts["replays"] += result.records > 0
         self._read_to = dict(result.resume)
         self._dead = SimDelivery(self._site.kafka, self._settings.delivery_timeout_seconds)
         for letter in undelivered:
@@ -400,7 +401,8 @@ class ProcessorPart:
                         await self._take(seen, place, start)
                 if took:
                     continue
-            await broker.changed.wait(READ_WAIT_SECONDS)
+            # A fetch with nothing to bring takes so long: well within the silence that asks for a proof.
+            await broker.changed.wait(self._settings.fetch_wait_ms / 1000)
 
     async def _take(self, seen: SimEpochsSeen, place: Place, start: int) -> None:
         for found in self._site.broker.read(*place, start, READ_MAX):

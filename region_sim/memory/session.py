@@ -8,6 +8,7 @@ for as long as its own time-out allows; a dead process refuses at once, one that
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import parse_qsl, urlencode
 
@@ -81,9 +82,9 @@ class SimResponse:
     def raise_for_status(self) -> None:
         """Raise aiohttp.ClientResponseError for 400 and above."""
         if self.status >= 400:
-            raise aiohttp.ClientResponseError(
-                cast("Any", None), (), status=self.status, message=self._body[:200].decode()
-            )
+            asked = cast("aiohttp.RequestInfo", SimpleNamespace(real_url=self.url))
+            said = self._body[:200].decode(errors="replace")
+            raise aiohttp.ClientResponseError(asked, (), status=self.status, message=said)
 
 
 class _Call:
