@@ -17,6 +17,7 @@ from services.region.plan import (
     ProcessPlan,
     RegionPlan,
     joined_file,
+    models_dir,
     plan_region,
     plan_witness,
     site_environment,
@@ -48,6 +49,18 @@ def test_a_region_of_a_deployment_has_eight_processes(deployment: Deployment) ->
     assert [name for name, process in plan.items() if process.rechecked_by] == [
         "processor", "gateway", "replicator", "controller",
     ]  # fmt: skip
+
+
+def test_a_region_with_models_of_its_own_serves_those(deployment: Deployment) -> None:
+    """Looked at before each start, so that a folder that was put there counts from the worker's next start on."""
+    region = region_settings(deployment, deployment.site("east"))
+    worker = by_name(plan_region(region, KafkaSettings()))["inference"]
+    assert "MERIDIAN_INFERENCE_MODEL_REPOSITORY" not in worker.launch().environment
+    models_dir(region.data_dir).mkdir(parents=True)
+    told = worker.launch().environment["MERIDIAN_INFERENCE_MODEL_REPOSITORY"]
+    assert told == str(Path(deployment.directory) / "east" / "models")
+    west = region_settings(deployment, deployment.site("west"))
+    assert "MERIDIAN_INFERENCE_MODEL_REPOSITORY" not in site_environment(west)
 
 
 def test_a_region_that_is_alone_is_as_it_was() -> None:
