@@ -52,14 +52,14 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     hold_down: float = 20.0
     unreachable: float = 15.0
     """A region out of reach for so long gets a receipt."""
-    lease_poll: float = 1.0
+    lease_poll: float = 2.0
     """How often a process asks its controller while the region is active."""
     restart: float = 1.0
     """A process that ended is started again after so long."""
     boot: float = 1.0
     """From the start of a broker until it answers."""
     snapshot_interval: float = 20.0
-    receipts_cycle: float = 2.0
+    receipts_cycle: float = 3.0
     """How often receipts are brought up to date."""
     watch: float = 0.5
     """How often a controller's attendants look whether a term began."""
@@ -71,7 +71,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def pace(self) -> LeasePace:
         """How often a process asks its controller."""
-        return LeasePace(poll_open_seconds=self.lease_poll, wait_ms=800)
+        return LeasePace(poll_open_seconds=self.lease_poll, wait_ms=1_200)
 
     def controller(self) -> ControllerSettings:
         """See services.controller.settings."""
@@ -110,6 +110,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     def replicator(self) -> ReplicatorSettings:
         """See services.replicator.settings."""
         return ReplicatorSettings(
+            tick_ms=1_000,
             poll_interval_ms=1_000,
             report_interval_ms=2_000,
             report_calm_gap_ms=200,
@@ -119,8 +120,8 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
             alarm_shown_seconds=20.0,
             delivery_timeout_ms=10_000,
             lives_interval_ms=2_000,
-            peers_interval_ms=2_000,
-            own_interval_ms=3_000,
+            peers_interval_ms=3_000,
+            own_interval_ms=4_000,
         )
 
 
@@ -183,7 +184,8 @@ class World:
             self.network,
             self.site_names,
             self.new_draw(),
-            election_seconds=self.settings.etcd_election,
+            # An election lasts up to twice as long as a member waits for a leader before it begins one.
+            election_seconds=self.settings.etcd_election / 2,
         )
         self.deployment = Deployment(
             deployment_id=DEPLOYMENT_ID,

@@ -24,6 +24,7 @@ from services.coordination.election import Election
 from services.coordination.registry import Registration
 
 FAILED_SECONDS = 0.05
+_NUMBERS = str.maketrans("", "", "0123456789.")
 
 log = get_logger(__name__)
 
@@ -219,4 +220,4 @@ def _coarse(events: int) -> int:
 
 
 def _without_numbers(sentence: str) -> str:
-    return "".join(letter for letter in sentence if not letter.isdigit() and letter != ".")
+    return sentence.translate(_NUMBERS)

@@ -146,9 +146,9 @@ class Observer:
             if self._hurry.is_set():
                 await self._clock.sleep(self._hurry_seconds)
                 continue
-            with_timeout = asyncio.wait_for(self._hurry.wait(), self._interval_seconds)
             try:
-                await with_timeout
+                async with asyncio.timeout(self._interval_seconds):
+                    await self._hurry.wait()
             except TimeoutError:
                 continue
 

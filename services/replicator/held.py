@@ -53,7 +53,8 @@ async def tell(
                 pass  # It hears the next one; that it is away shows in the contact with its Kafka.
         await clock.sleep((settings.report_gap_ms if eager else settings.report_calm_gap_ms) / 1000)
         try:
-            await asyncio.wait_for(advanced.wait(), settings.report_interval_ms / 1000)
+            async with asyncio.timeout(settings.report_interval_ms / 1000):
+                await advanced.wait()
         except TimeoutError:
             continue
 

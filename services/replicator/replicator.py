@@ -36,7 +36,6 @@ from services.replicator.walk import Walk, walk
 from streams.logs import topics_of
 from streams.truncation import LogEnd
 
-_TICK_SECONDS = 0.25
 _TICK_BUSY_SECONDS = 0.05
 _FLUSH_SECONDS = 5.0
 log = get_logger(__name__)
@@ -155,7 +154,8 @@ class Replicator:
             self._rate.add(self.records_held(), self._clock.monotonic())
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), _TICK_BUSY_SECONDS if is_busy else _TICK_SECONDS)
+                async with asyncio.timeout(_TICK_BUSY_SECONDS if is_busy else self._settings.tick_ms / 1000):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
@@ -291,7 +291,7 @@ class Replicator:
             if str(silent) != self._walk_trouble:
                 log.warning("the own copies cannot be walked yet", reason=str(silent))
             self._walk_trouble = str(silent)
-            await self._clock.sleep(_TICK_SECONDS)
+            await self._clock.sleep(self._settings.tick_ms / 1000)
             return
         if len(walks) < len(controls):
             await self._make_topics()

@@ -21,6 +21,8 @@ class ReplicatorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     host: str = LOOPBACK
     bytes_per_second_max: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Throttle over all logs together; 0 for none. What is behind then stays behind: the lag says so."""
+    tick_ms: Positive = 250
+    """How often every partition is decided about when nothing happens; what ends a copying is acted on at once."""
     poll_interval_ms: Positive = 200
     """How often each origin is asked where its logs end: the grain of `last_contact_ms`."""
     report_interval_ms: Positive = 250
