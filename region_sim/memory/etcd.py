@@ -68,7 +68,11 @@ class EtcdModel:
         self._term = 0
         self._commits = 0
         self._leader = draw.choice(self.sites)
+        self._leading = self._members[self._leader].process
+        """The process of that member which leads."""
         self._election_at: float | None = None
+        self._has_forgotten = False
+        """The leader was started anew: it leads no more, nor knows when leases end, until it is elected again."""
         self._expiry_at = 0.0
         self._watches = Watches(kernel, network, self.state, self._faults, self._knows_leader)
         self._lead(self._leader)
@@ -117,6 +121,7 @@ class EtcdModel:
         member.ends = {}
         member.may_revoke_stale = False
         member.heard_at = float("-inf")
+        self._has_forgotten = self._has_forgotten or site == self._leader
         return member.process
 
     def wipe(self, site: str) -> None:
@@ -203,7 +208,7 @@ class EtcdModel:
 
     def _lead_request(self, ask: Ask, member: Member, leader: Member, _process: Process, tries: int) -> None:
         """The leader takes a request, and asks a majority whether it still leads, or to write it down."""
-        if leader.site != self._leader:
+        if leader.process is not self._leading:
             return
         heard = self._hear_majority(leader)
         if heard is None:
@@ -312,6 +317,7 @@ class EtcdModel:
         old, new = self._members[self._leader], self._members[site]
         old.may_revoke_stale = old is not new and old.process.is_paused and old.process.is_alive
         self._leader = site
+        self._leading = new.process
         self._election_at = None
         self._term += 1
         now = self.now_of(new)
@@ -319,6 +325,8 @@ class EtcdModel:
             lease_id: now + lease.ttl_seconds + self._election_seconds for lease_id, lease in self.state.leases.items()
         }
         new.may_revoke_stale = False
+        for member in self._reached_by(new):
+            member.heard_at = self._kernel.time()
         self._expiry_at = self._kernel.time() + EXPIRY_EVERY_SECONDS
         self._apply(new, len(self.state.changes), self._commits)
 
@@ -327,7 +335,8 @@ class EtcdModel:
         self._after(HEARTBEAT_SECONDS, self._tick)
         now = self._kernel.time()
         leader = self._members[self._leader]
-        reached = self._reached_by(leader)
+        # A leader that was started again is none: it begins as everybody does.
+        reached = self._reached_by(leader) if leader.process is self._leading else []
         if len(reached) >= self._majority:
             self._election_at = None
             self._beat(leader, reached, now)
