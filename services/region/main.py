@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -136,7 +137,8 @@ class Output:
         except OSError:
             # Nobody reads any more (a detached start that took too long, a closed terminal): the region must not care.
             self._to_log()
-            print(line, flush=True)
+            with contextlib.suppress(OSError):  # the log's disk is full: nobody is told, and the region goes on
+                print(line, flush=True)
 
     def settled(self, record: RunRecord) -> None:
         """Say where everything listens, and what stays down."""

@@ -8,6 +8,7 @@ kernel (`infra.runtime.launch`), so that none survives it, however it ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -52,6 +53,9 @@ PROBE_INTERVAL_SECONDS = 0.15
 LOG_BYTES_MAX = 64 << 20
 REPEATS_REPORTED_MAX = 3
 SETTLED = SATISFIED | {Phase.REFUSED}
+UNWRITTEN_LOOK_SECONDS = 1.0
+PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""What the machine lacks for now: a process that could not be started for it is started again."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Report = Callable[[str, str], None]
@@ -92,6 +96,7 @@ class Supervisor:
         self._started_at_ms = self._clock.unix_ms()
         self._ending = False
         self._was_settled = False
+        self._unwritten = ""
         self._wake_reader, self._wake_writer = socket.socketpair()
 
     def run(self) -> int:
@@ -116,11 +121,23 @@ class Supervisor:
             if not self._was_settled:
                 self._judge_start()
             if before != self._states:
-                run_file.write(self._plan.data_dir, self._record())
+                self._write_down()
             elif self._ending and not self._children:
                 return
             else:
                 self._wait(wake_in_seconds(self._states.values(), self._clock.monotonic(), PROBE_INTERVAL_SECONDS))
+                if self._unwritten:
+                    self._write_down()
+
+    def _write_down(self) -> None:
+        """Say in the run file what runs. A full disk must not end a region: it is tried again until there is room."""
+        before, self._unwritten = self._unwritten, ""
+        try:
+            run_file.write(self._plan.data_dir, self._record())
+        except OSError as error:
+            self._unwritten = str(error)
+            if self._unwritten != before:
+                self._report("supervisor", f"cannot write what runs, and tries again: {error}")
 
     def _judge_start(self) -> None:
         states = self._states.values()
@@ -128,7 +145,7 @@ class Supervisor:
             self._ending = True
         elif all(map(self._is_settled, states)):
             self._was_settled = True
-            run_file.write(self._plan.data_dir, self._record())
+            self._write_down()
             self._on_settled(self._record())
 
     def _is_settled(self, state: ProcessState) -> bool:
@@ -177,7 +194,7 @@ class Supervisor:
                     start_new_session=True,
                 )
         except (OSError, KafkaRuntimeError, StartLater) as error:
-            code = ExitCode.CRASH if isinstance(error, StartLater) else ExitCode.BAD_SETTINGS
+            code = ExitCode.CRASH if _passes(error) else ExitCode.BAD_SETTINGS
             self._states[plan.name] = exited(state, code, str(error), self._clock.monotonic(), self._policy)
             if state.reason != str(error):
                 self._report(plan.name, f"cannot be started: {error}")
@@ -247,6 +264,8 @@ class Supervisor:
                 self._states[name] = not_ready(state, reason)
 
     def _wait(self, seconds: float | None) -> None:
+        if self._unwritten:
+            seconds = UNWRITTEN_LOOK_SECONDS if seconds is None else min(seconds, UNWRITTEN_LOOK_SECONDS)
         select.select([self._wake_reader], [], [], seconds)
         with contextlib.suppress(BlockingIOError):
             while self._wake_reader.recv(4096):
@@ -320,6 +339,11 @@ class Supervisor:
             log=str(plan.log),
             host=plan.host,
         )
+
+
+def _passes(error: Exception) -> bool:
+    """Whether a process that could not be started may be startable later as things are."""
+    return isinstance(error, StartLater) or (isinstance(error, OSError) and error.errno in PASSING)
 
 
 def end_leftovers(data_dir: Path, grace_seconds: float = 5.0) -> list[str]:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from infra.runtime.kafka import free_ports
+from region_sim.faults.small_disk import empty, fill, small_disks
 from services.region import run_file
 from services.region.run_file import ProcessIdentity, ProcessRecord, RunRecord, identify, is_alive
 from services.region.status import look
@@ -221,3 +222,25 @@ def _record_of(identity: ProcessIdentity) -> RunRecord:
     )  # fmt: skip
     gone = ProcessIdentity(os.getpid(), 1, "another boot")
     return RunRecord(region="test", supervisor=gone, started_at_ms=0, ready=True, addresses={}, processes=[process])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disk can only be mounted by root")
+def test_a_full_disk_ends_neither_the_supervisor_nor_for_ever_what_it_starts(tmp_path: Path) -> None:
+    """What is killed meanwhile comes back once there is room, and the run file says so then."""
+    with small_disks(tmp_path, ["data"], mebibytes=2):
+        region = Region(tmp_path / "data")
+        region.up()
+        try:
+            before = region.child("log")
+            (region.data_dir / "log.log").unlink()  # so that a log file has to be made anew, on a disk without room
+            fill(region.data_dir)
+            assert before.identity is not None
+            run_file.send(before.identity, signal.SIGKILL)
+            wait_until(lambda: "cannot write what runs" in region.output.read_text(), 20, "the supervisor's complaint")
+            assert region.process is not None
+            assert region.process.poll() is None
+            empty(region.data_dir)
+            wait_until(lambda: region.record().ready and region.child("log").identity != before.identity, 30, "the log")
+        finally:
+            region.end()
+    assert "refus" not in region.output.read_text()
