@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from region_sim.checkers.loss import missing_promises
+from region_sim.checkers.loss import in_ranges, missing_promises
 from region_sim.checkers.recorded import Hit, Place, Recorded
 from region_sim.evidence import HeldEnds
 from services.receipts.model import Range, Receipt
@@ -23,7 +23,7 @@ def problems(recorded: Recorded, receipt: Receipt, hit: Hit | None, *, is_over: 
         listed = receipt.remaining if was_cut else receipt.ranges
         yield from _too_much(held, listed)
         if not was_cut and _alone(recorded, hit):
-            yield from _too_little(recorded, receipt, held)
+            yield from _too_little(recorded, receipt, held, is_over=is_over)
     if not is_over:
         yield from _miscounted(recorded, receipt)
     elif not was_cut:
@@ -72,21 +72,33 @@ def _too_much(held: Held, listed: list[Range]) -> Iterator[str]:
             yield f"it lists {_said(found)}, which a survivor held"
 
 
-def _too_little(recorded: Recorded, receipt: Receipt, held: Held) -> Iterator[str]:
-    """Records that were known to exist, that no survivor held, and that no range lists."""
+def _too_little(recorded: Recorded, receipt: Receipt, held: Held, *, is_over: bool) -> Iterator[str]:
+    """Records that were known to exist, that no survivor held, and that no range lists.
+
+    What was acknowledged before the last contact was known then. A receipt names the ends that were known, too; but
+    those of a life that came back are raised while the rest is copied.
+    """
     others = {region for region in recorded.plan.regions if region != receipt.region}
     for (log, partition), by_region in held.items():
-        known = receipt.known_ends.get(log, {}).get(partition, 0)
         if set(by_region) != others:
             continue  # one that did not say may hold more
-        at = max(by_region.values())
+        held_end = at = max(by_region.values())
+        known = receipt.known_ends.get(log, {}).get(partition, 0)
         ranges = [r for r in receipt.ranges if (r.log, r.partition) == (log, partition)]
         for found in sorted(ranges, key=lambda r: r.start):
             if found.start > at:
                 break
             at = max(at, found.end)
-        if at < known:
+        if is_over and at < known:
             yield f"it leaves out {log}/{partition} [{at}, {known}): known to exist, and no survivor held it"
+        for promise in recorded.promises.values():
+            ack = promise.ack
+            if (ack.log, ack.partition) != (log, partition) or ack.offset < held_end:
+                continue
+            if promise.unix_ms < receipt.last_contact_ms and not in_ranges(promise.place, receipt.ranges):
+                at_place = f"{log}/{partition}/{ack.offset}"
+                yield f"it leaves out {ack.id!r} at {at_place}, acknowledged before the last contact"
+                break
 
 
 def _miscounted(recorded: Recorded, receipt: Receipt) -> Iterator[str]:

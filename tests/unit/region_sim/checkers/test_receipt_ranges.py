@@ -37,13 +37,32 @@ def shown(*receipts: Receipt) -> Callable[[Planted], None]:
 
 
 def test_records_that_were_known_and_that_nobody_held_must_be_listed() -> None:
-    """West held 15 of 20: [15, 20) is due, and not a record less."""
-    listed = receipt(known_ends=KNOWN, ranges=[range_of(15, 20, None)])
-    short = receipt(known_ends=KNOWN, ranges=[range_of(15, 18, None)])
-    none = receipt(known_ends=KNOWN)
-    for one, verdict in ((listed, "valid"), (short, "invalid"), (none, "invalid")):
-        assert found_by(NAME, history(end=shown(one), held_end=15)).verdict == verdict, one
-    assert "leaves out east-1.events/0 [18, 20)" in found_by(NAME, history(end=shown(short), held_end=15)).sentence
+    """West held 17 of 20, and the region never came back: [17, 20) is due, and not a record less."""
+    lost = receipt(state="confirmed_lost", known_ends=KNOWN)
+    listed = receipt(state="confirmed_lost", known_ends=KNOWN, ranges=[range_of(17, 20, None)])
+    short = receipt(state="confirmed_lost", known_ends=KNOWN, ranges=[range_of(17, 18, None)])
+    for one, verdict in ((listed, "valid"), (short, "invalid"), (lost, "invalid")):
+        assert found_by(NAME, history("wipe", end=shown(one), held_end=17)).verdict == verdict, one
+    found = found_by(NAME, history("wipe", end=shown(short), held_end=17))
+    assert "leaves out east-1.events/0 [18, 20)" in found.sentence
+
+
+def test_the_known_ends_of_a_life_that_came_back_were_raised_since() -> None:
+    """They name what was copied later, too."""
+    assert found_by(NAME, history(end=shown(receipt(known_ends=KNOWN)), held_end=17)).verdict == "valid"
+
+
+def test_what_was_acknowledged_before_the_last_contact_and_nobody_held_must_be_listed() -> None:
+    """Also of a life that came back; what came after the contact nobody could know."""
+    for held_end, ranges, contact, verdict in (
+        (15, [], 9_700, "invalid"),
+        (15, [range_of(15, 17, None)], 9_700, "valid"),
+        (15, [], 9_000, "valid"),
+        (17, [], 9_700, "valid"),
+    ):
+        made = receipt(ranges=ranges, last_contact_ms=UNIX_MS + contact)
+        found = found_by(NAME, history(end=shown(made), held_end=held_end))
+        assert found.verdict == verdict, (held_end, ranges, contact)
 
 
 def test_a_range_that_a_survivor_held_must_not_be_listed() -> None:
@@ -56,7 +75,7 @@ def test_a_range_that_a_survivor_held_must_not_be_listed() -> None:
 
 def test_a_survivor_that_did_not_say_what_it_holds_proves_no_omission() -> None:
     """It may hold what the receipt leaves out."""
-    entries = history(end=shown(receipt(known_ends=KNOWN)), held_end=15)
+    entries = history(end=shown(receipt()), held_end=15)
     silent = [e for e in entries if not isinstance(e.evidence, HeldEnds)]
     assert found_by(NAME, entries).verdict == "invalid"
     assert found_by(NAME, renumbered(silent)).verdict == "valid"
@@ -78,8 +97,8 @@ def test_a_wiped_regions_range_counts_no_fewer_than_were_acknowledged() -> None:
 
 def test_what_every_region_holds_in_the_end_is_not_lost() -> None:
     """It says that a range is gone for good, and the events in it are there."""
-    ranges = [range_of(3, 6, None)]
-    made = receipt(state="confirmed_lost", ranges=ranges, remaining=ranges)
+    ranges = [range_of(3, 18, None)]
+    made = receipt(state="confirmed_lost", ranges=ranges, remaining=[range_of(3, 6, None)])
     found = found_by(NAME, history("wipe", end=shown(made), held_end=3))
     assert found.verdict == "invalid"
     assert "every region holds" in found.sentence
