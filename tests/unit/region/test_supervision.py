@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
 
 from services.common.exit_codes import ExitCode
+from services.region import supervisor
+from services.region.errors import StartLater
 from services.region.supervision import (
     Action,
     Phase,
@@ -170,3 +173,18 @@ def test_why_a_process_is_not_started_is_said() -> None:
     assert start_blocker(states["kafka"], states, 0.0) == "runs already"
     backing_off = replace(states["kafka"], phase=Phase.BACKOFF, not_before=3.0)
     assert start_blocker(backing_off, states, 1.0) == "starts again in 2.0 s"
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EMFILE, "Too many open files"), True),
+        (StartLater("etcd has no majority yet"), True),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+    ],
+)
+def test_what_a_machine_lacks_for_now_is_no_bad_setting(error: Exception, passes: bool) -> None:  # noqa: FBT001
+    """A process that could not be started for it is started again; a wrong path wants an operator."""
+    assert supervisor._passes(error) is passes
