@@ -19,6 +19,8 @@ AROUND: Final = 5
 EXAMPLES_MAX: Final = 20
 VIOLATIONS_MAX: Final = 6
 TEXT_MAX: Final = 200
+SENTENCE_MAX: Final = 2_000
+CHECKS_MAX: Final = 100
 SAID_MAX: Final = 3
 _decoder = msgspec.json.Decoder(Entry)
 _ORDER: Final = ("invalid", "unknown", "valid")
@@ -31,14 +33,14 @@ def checks(judged: Judged, history: Path, began_seconds: float) -> Html:
     ordered = sorted(judged.checks, key=lambda one: _ORDER.index(one.verdict) if one.verdict in _ORDER else 1)
     broken = [one for one in ordered if one.first_index is not None]
     entries = around(history, [one.first_index for one in broken[:VIOLATIONS_MAX] if one.first_index is not None])
-    rows = [(one.check, badge(one.verdict), _said(one)) for one in ordered]
+    rows = [(one.check, badge(one.verdict), _said(one)) for one in ordered[:CHECKS_MAX]]
     parts: list[Child] = [table("Every checker and what it says", ["Check", "Verdict", "Why"], rows, class_="checks")]
     parts += [_violation(one, entries, began_seconds) for one in broken[:VIOLATIONS_MAX]]
     return section("checks", "Checks", *parts)
 
 
 def _said(one: Check) -> Html:
-    said: list[Child] = [one.sentence]
+    said: list[Child] = [one.sentence[:SENTENCE_MAX]]
     if one.examples:
         examples = tag("ul", *(tag("li", _short(example)) for example in one.examples[:EXAMPLES_MAX]))
         summary = tag("summary", words.count(len(one.examples), "example"))
@@ -59,7 +61,7 @@ def _violation(one: Check, entries: dict[int, Entry], began_seconds: float) -> H
     caption = f"Entry {index:,} of the history, and those around it"
     headings = ["Entry", "Time", "Type", "Operation", "Who", "Region", "Epoch", "What"]
     made = table(caption, headings, rows, numbers=[0, 1], class_="entries")
-    return tag("div", title, tag("p", one.sentence), made, class_="violation")
+    return tag("div", title, tag("p", one.sentence[:SENTENCE_MAX]), made, class_="violation")
 
 
 def _row(entry: Entry, began_seconds: float, *, is_first: bool) -> Sequence[Child]:

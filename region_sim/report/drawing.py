@@ -16,6 +16,8 @@ from region_sim.report.scale import Scale, label, ticks
 
 LETTER_WIDTH: Final = 6.6
 """Of a letter of 11 px, on the average and a little more."""
+BANDS_MAX: Final = 150
+"""Faults in a drawing; nobody can tell more apart, and every one of them is drawn six times."""
 INSTANT: Final = frozenset({"switchover", "poison", "herd"})
 """Kinds of faults that are over as soon as they are done: nothing stays broken."""
 FAMILIES: Final[dict[str, str]] = {
@@ -81,9 +83,11 @@ class Band:
 
 
 def bands(observed: Observed, end: float) -> list[Band]:
-    """The faults that took, by the number that they have in every table."""
-    found = []
+    """The faults that took, the first BANDS_MAX of them, by the number that they have in every table."""
+    found: list[Band] = []
     for number, fault in enumerate(observed.faults, start=1):
+        if len(found) == BANDS_MAX:
+            break
         if fault.took and fault.began <= end:
             ended = _ended(fault, end)
             found.append(Band(number, fault.kind, fault.target, fault.began, min(ended, end), fault.healed is None))

@@ -185,7 +185,7 @@ class _Reader:
             observed.began_seconds = entry.monotonic_seconds
             observed.began_unix_ms = entry.unix_ms
             self._turn(0.0, "begin")
-        at = entry.monotonic_seconds - observed.began_seconds
+        at = round(entry.monotonic_seconds - observed.began_seconds, 6)
         observed.entries += 1
         observed.end = max(observed.end, at)
         if entry.op == "search":

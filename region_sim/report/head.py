@@ -10,6 +10,7 @@ from region_sim.report.judged import Judged
 from region_sim.report.markup import Child, Html, join, tag
 
 SIGNS: Final[dict[str, str]] = {"valid": "✓", "invalid": "✗", "unknown": "?"}
+SENTENCE_MAX: Final = 2_000
 MEANINGS: Final[dict[str, str]] = {
     "valid": "Every check holds.",
     "invalid": "A check found something that must not be.",
@@ -39,7 +40,7 @@ def badge(verdict: str) -> Html:
 
 
 def _sentence(judged: Judged) -> str:
-    said = judged.sentence
+    said = judged.sentence[:SENTENCE_MAX]
     return MEANINGS[judged.verdict] if not said or said == "every check holds" else said
 
 

@@ -18,6 +18,9 @@ FAULT_HEIGHT: Final = 15.0
 GAP: Final = 12.0
 ROWS_MAX: Final = 4
 """Of faults in one lane, and of symbols below all lanes; what comes on top of that is in the table."""
+SPANS_MAX: Final = 300
+SYMBOLS_MAX: Final = 300
+SPANS_SAID: Final = 40
 SYMBOLS: Final[dict[str, str]] = {
     "takeover": "M0 -6 L6 5 L-6 5 Z",
     "receipt": "M0 -6 L6 0 L0 6 L-6 0 Z",
@@ -62,7 +65,7 @@ def swim_lanes(found: Timeline, shown: Sequence[Band], phases: Sequence[Moment],
         headings = _phases(size, scale, phases, top, bottom)
         return bottom + 36, join([time_axis(size, scale, top, bottom), headings, *parts, symbols])
 
-    said = [f"{lane.site}: {', '.join(_said(span) for span in lane.spans)}" for lane in found.lanes]
+    said = [f"{lane.site}: {', '.join(_said(span) for span in lane.spans[:SPANS_SAID])}" for lane in found.lanes]
     return both("lanes", "The regions over time", ". ".join(said), draw)
 
 
@@ -90,10 +93,10 @@ def _lane(drawn: Drawn, lane: Lane, hits: Sequence[Band], y: float) -> tuple[flo
     size = drawn.size
     name = lane.site if len(lane.site) <= (12 if size.is_wide else 6) else f"{lane.site[:5]}…"
     parts = [tag("text", tag("title", lane.site), name, x=0, y=y + 16, class_="lane-name")]
-    parts += [_state(drawn, lane, span, y) for span in lane.spans]
+    parts += [_state(drawn, lane, span, y) for span in lane.spans[:SPANS_MAX]]
     if lane.is_witness and size.is_wide:
         parts.append(text(0, y + 29, "witness", "unit"))
-    parts += [_term(drawn, span, y + STATE_HEIGHT + 1) for span in lane.terms]
+    parts += [_term(drawn, span, y + STATE_HEIGHT + 1) for span in lane.terms[:SPANS_MAX]]
     rows: list[float] = []
     for band in hits:
         x = drawn.scale.at(band.began)
@@ -152,10 +155,10 @@ def symbol_of(moment: Moment) -> str:
 def _symbols(drawn: Drawn, story: Sequence[Moment], y: float) -> tuple[int, Html]:
     """Symbols below the lanes; those that would cover each other go to the next row."""
     free_from: list[float] = []
-    parts = []
+    parts: list[Html] = []
     for moment in story:
         kind = symbol_of(moment)
-        if not kind or moment.at > drawn.scale.high:
+        if not kind or moment.at > drawn.scale.high or len(parts) == SYMBOLS_MAX:
             continue
         x = drawn.scale.at(moment.at)
         row = next((number for number, free in enumerate(free_from) if free <= x - 7), len(free_from))

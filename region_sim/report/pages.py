@@ -80,7 +80,7 @@ def _lines(lines: Sequence[Line]) -> Html:
         said = tag("span", CHANGES[one.change], class_=look)
         rows.append((words.title_of(one.figure), before, after, f"{sign}{difference}", said, one.why))
     headings = ["Figure", "Before", "After", "Difference", "Change", "Why"]
-    return table("Figures of both runs", headings, rows, numbers=[1, 2, 3])
+    return table("Figures of both runs", headings, rows, numbers=[1, 2, 3], class_="titled")
 
 
 def _series(series: Series, number: int) -> Html:
@@ -93,7 +93,7 @@ def _series(series: Series, number: int) -> Html:
         parts.append(tag("figure", drawing, tag("figcaption", _legend(series))))
     rows = [_row(run) for run in reversed(series.runs)]
     headings = ["Run", "Verdict", "Seed", *(words.title_of(figure) for figure in SHOWN)]
-    parts.append(table("Runs, newest first", headings, rows, numbers=range(2, len(headings))))
+    parts.append(table("Runs, newest first", headings, rows, numbers=range(2, len(headings)), class_="titled runs"))
     if series.newest is not None:
         parts.append(tag("h3", f"The newest against the {series.newest.before}"))
         parts += [_lines(series.newest.lines), quiet(f"Worse means: {series.newest.tolerance.sentence}.")]

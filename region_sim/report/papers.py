@@ -111,6 +111,7 @@ def parameters(judged: Judged, observed: Observed) -> Html:
         ["Figure", "Value", "Name in verdict.json"],
         [(words.title_of(name), words.said(name, value), tag("code", name)) for name, value in judged.figures.items()],
         numbers=[1],
+        class_="titled",
     )
     return section(
         "parameters",

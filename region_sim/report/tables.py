@@ -7,6 +7,7 @@ from typing import Final
 
 from region_sim.report.markup import Child, Html, join, tag
 
+CELL_MAX: Final = 500
 ROWS_MAX: Final = 200
 """Of any table; what is left out is said below it, and stands in the history."""
 
@@ -38,9 +39,16 @@ def table(
 
 
 def _row(row: Sequence[Child], numbers: Sequence[int]) -> Html:
-    cells = [tag("th", row[0], scope="row", class_=_look(0, numbers))]
-    cells += [tag("td", one, class_=_look(number, numbers)) for number, one in enumerate(row[1:], start=1)]
+    cells = [tag("th", _cut(row[0]), scope="row", class_=_look(0, numbers))]
+    cells += [tag("td", _cut(one), class_=_look(number, numbers)) for number, one in enumerate(row[1:], start=1)]
     return tag("tr", *cells)
+
+
+def _cut(cell: Child) -> Child:
+    """What strangers said may be of any length; a cell is not."""
+    if isinstance(cell, str) and not isinstance(cell, Html) and len(cell) > CELL_MAX:
+        return f"{cell[:CELL_MAX]}…"
+    return cell
 
 
 def _look(column: int, numbers: Sequence[int]) -> str | None:

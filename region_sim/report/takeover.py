@@ -24,6 +24,7 @@ MEANINGS: Final = (
     "were written and its gate open. First answer: until an app accepted one. Bounds follow from the run's settings."
 )
 BAR: Final = 20.0
+BARS_MAX: Final = 20
 
 
 def takeovers(judged: Judged) -> Html:
@@ -59,7 +60,7 @@ def failovers(judged: Judged) -> list[Failover]:
 
 def _drawing(found: Sequence[Failover]) -> Html | None:
     # One whose whole time is not known would set the scale for all by a part that means little.
-    shown = [one for one in found if one.rto_seconds is not None]
+    shown = [one for one in found if one.rto_seconds is not None][:BARS_MAX]
     highest = [value for one in shown for value in (one.rto_seconds, one.bound_seconds) if value is not None]
     if not shown or max(highest) <= 0:
         return None
