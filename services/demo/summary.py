@@ -73,7 +73,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rto_seconds: float | None
     """From the kill to the first ranking from another region."""
     rebuild_seconds: float | None
-    """From starting the lost region on an empty disk until all regions agreed."""
+    """From starting the lost region on an empty disk until it was ready and had caught up."""
     receipt: Receipt | None
 
 
