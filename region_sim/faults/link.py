@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import tempfile
 from pathlib import Path
 
 from infra.runtime.network import NetworkError, SlowLink
@@ -29,7 +28,8 @@ class LinkPlay:
         self._fault = fault
         self._network = scene.backend.network
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = Path()
+        # Beside the sites, not in one: it is no part of what a wipe destroys.
+        self._said = Path(scene.backend.deployment.directory) / f".slow-link-{scene.target}"
 
     async def inject(self) -> str:
         """See FaultPlay."""
@@ -37,8 +37,7 @@ class LinkPlay:
         if key in _slow:
             raise DrillBroken(f"refused: the link of {self._scene.target} is slow already; one at a time")
         link = SlowLink(self._fault.delay_ms / 1000, self._fault.jitter_ms / 1000, self._fault.loss_share)
-        directory = await asyncio.to_thread(tempfile.mkdtemp, prefix="slow-link-")
-        self._said = Path(directory) / "said"
+        await asyncio.to_thread(self._forget)
         try:
             slowed = asyncio.to_thread(self._network.slow_down, self._scene.target, link, self._said)
             self._process = await slowed
@@ -75,12 +74,18 @@ class LinkPlay:
             await asyncio.to_thread(self._network.speed_up, self._scene.target, process)
         except NetworkError as error:
             raise DrillBroken(f"the link of {self._scene.target} could not be mended: {error}") from error
+        await asyncio.to_thread(self._forget)
 
     async def not_healed(self) -> str | None:
         """See FaultPlay."""
         if self._process is not None:
             return f"the link of {self._scene.target} is still slow"
         return None
+
+    def _forget(self) -> None:
+        """Take away what the process between wrote down."""
+        self._said.unlink(missing_ok=True)
+        self._said.with_suffix(".log").unlink(missing_ok=True)
 
     def _counts(self) -> dict[str, int]:
         try:

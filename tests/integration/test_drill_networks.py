@@ -105,6 +105,10 @@ class World:
         command = self.network.command(sender, [sys.executable, "-c", EXCHANGE, host, port])
         return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout)
 
+    def left_behind(self) -> list[str]:
+        """Files of slow links."""
+        return [path.name for path in Path(self.deployment.directory).glob(".slow*")]
+
     def close(self) -> None:
         """End everything."""
         for door in self._doors:
@@ -235,6 +239,7 @@ async def test_a_lossy_link_loses_some_and_a_second_fault_on_it_is_refused(world
 
     await wait_until_async(seen, 60, "a packet that was lost, and enough that were not")
     await play.heal()
+    assert world.left_behind() == []
     await world.whole()
 
 
