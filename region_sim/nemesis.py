@@ -20,7 +20,8 @@ from region_sim.watching import Watch
 NEMESIS = "nemesis"
 REFUSED = "refused: "
 """How the error of a fault begins that this world cannot do to itself."""
-INJECT_SECONDS_MAX = 10.0
+INJECT_SECONDS_MAX = 30.0
+"""A worker that has to refuse a model is started, and reads it, before it does."""
 TARGET_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.05
 STATUS_SECONDS = 0.5
