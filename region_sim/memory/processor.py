@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import msgspec
+import numpy as np
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from region_sim.evidence import Prediction
 from region_sim.memory.features import StateFeaturizer, by_counters, by_popularity
-from region_sim.memory.inference import asks_worker
+from region_sim.memory.inference import FEATURES, asks_worker
 from region_sim.memory.kafka import LocalKafka, SimProbe, SimProducer
 from region_sim.memory.session import RouteBook
 from region_sim.memory.together import run_all
@@ -40,7 +42,7 @@ from services.processor.markers import Markers, RankingsEnds
 from services.processor.rebuild import Copying, Peer
 from services.processor.surface import Shown, Surface
 from services.processor.terms import TermKeeper
-from streams.asks import Ranking, decode_asks, encode_ranking
+from streams.asks import Ask, Ranking, decode_asks, encode_ranking
 from streams.broker_probe import BrokerProbe
 from streams.dead_letter import DeadLetter, bury
 from streams.delivery import BY_KEY, Delivery, DeliveryError
@@ -197,6 +199,8 @@ class ProcessorPart:
         self._settings = site.world.settings.processor()
         self._session = site.world.session(site.name)
         self.tallies = Tallies(site.world.counts)
+        self.gate: LeasedGate | None = None
+        """Set once the state is there."""
         self.state = State(self._settings.parameters)
         self.logs = KnownLogs(Logs(site.incarnation, (site.incarnation,), site.world.settings.partitions))
         self._surface = Surface(CollectorRegistry())
@@ -315,18 +319,18 @@ class ProcessorPart:
         news = asyncio.Event()
         url = site.region.control_url
         self.follower = LeaseFollower(url, self._session, clock, lambda _: news.set(), site.world.settings.pace())
-        self.gate = LeasedGate(self.follower.term, lambda: self.follower.largest_epoch, clock)
+        self.gate = gate = LeasedGate(self.follower.term, lambda: self.follower.largest_epoch, clock)
         ends = SimRankingsEnds(site.kafka, self.logs)
         markers = Markers(site.name, cast("Delivery", rankings), ends, self.logs, clock)
-        keeper = TermKeeper(self.gate, markers, self.follower, news, clock)
-        self.intake = self._make_intake(seen, self._make_answerer(rankings))
+        keeper = TermKeeper(gate, markers, self.follower, news, clock)
+        self.intake = self._make_intake(seen, self._make_answerer(gate, rankings))
         held = HeldDigests(self.intake, self.state, clock, self._fail)
         identity = Identity(site.name, site.incarnation, "")
         self._surface.show(
             Shown(
                 identity,
                 self.state,
-                lambda: self.gate.report(clock.unix_ms()),
+                lambda: gate.report(clock.unix_ms()),
                 held,
                 self,
                 site.region.snapshot_dir,
@@ -345,7 +349,7 @@ class ProcessorPart:
             self._raise_failure(),
         )
 
-    def _make_answerer(self, rankings: SimDelivery) -> Answerer:
+    def _make_answerer(self, gate: LeasedGate, rankings: SimDelivery) -> Answerer:
         topic = rankings_log(self._site.incarnation)
 
         def publish(ranking: Ranking) -> None:
@@ -357,7 +361,7 @@ class ProcessorPart:
             region=self._site.name,
             featurizer=self.featurizer,
             ladder=Ladder(asks_worker(self._site), by_counters, by_popularity),
-            gate=self.gate,
+            gate=gate,
             publish=publish,
             frontier=lambda: self.state.frontier,
             clock=self._clock,
@@ -437,6 +441,18 @@ class ProcessorPart:
     def _fail(self, failure: BaseException) -> None:
         if not self.failure.done():
             self.failure.set_result(failure)
+
+    def predictions(self, questions: Sequence[str], at_ms: int) -> list[Prediction]:
+        """What the model that is served here says to these queries, with the features of this state."""
+        found = []
+        for question in questions:
+            ask = Ask(ask_id="", reply_to="", kind="search", deadline_unix_ms=0, at_ms=at_ms, query=question)
+            prepared = self.featurizer.prepare(ask)
+            scores = self._site.worker().model.scores(np.asarray(prepared.tensors[FEATURES], np.float32))
+            order = np.argsort(-scores, kind="stable")[:10]
+            items = [prepared.items[row] for row in order.tolist()]
+            found.append(Prediction(question=question, items=items, scores=[float(scores[row]) for row in order]))
+        return found
 
     async def _raise_failure(self) -> None:
         raise await self.failure

@@ -68,10 +68,13 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     registration_ttl: float = 9.0
     proof_wait_ms: int = 1_500
     ack: Literal["local", "remote", "bounded"] = "local"
+    etcd_leader: float | None = None
+    """How often a controller looks whether etcd is led from its own region, and moves the lead elsewhere; None: the
+    lead is wherever chance puts it, which is harder."""
 
     def pace(self) -> LeasePace:
         """How often a process asks its controller."""
-        return LeasePace(poll_open_seconds=self.lease_poll, wait_ms=1_200)
+        return LeasePace(poll_open_seconds=self.lease_poll, wait_ms=800)
 
     def controller(self) -> ControllerSettings:
         """See services.controller.settings."""
@@ -142,6 +145,7 @@ class NearSettings(WorldSettings, frozen=True, kw_only=True):
     watch: float = 0.1
     hurry: float = 0.05
     proof_wait_ms: int = 500
+    etcd_leader: float | None = 5.0
 
     def pace(self) -> LeasePace:
         """See WorldSettings."""
