@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from region_sim.memory.etcd import EtcdModel
 from region_sim.memory.session import RouteBook
 from region_sim.memory.together import run_all
 from services.common.clock import Clock
@@ -21,6 +22,7 @@ from services.controller.mirror import CONTROLLER, StoreMirror
 from services.controller.observe import Observer, Urls
 from services.controller.operator_api import OperatorApi
 from services.controller.perform import Performer
+from services.controller.placement import Placement
 from services.controller.proof import Proof, Prover
 from services.controller.receipts_desk import ReceiptsDesk
 from services.controller.records_api import RecordsApi
@@ -50,6 +52,28 @@ class DiskReceipts(ReceiptBook):
 
     def _write(self, receipts: list[Receipt]) -> None:
         self._kept.update((receipt.receipt_id, receipt) for receipt in receipts)
+
+
+class SimCluster:
+    """What placement needs of the modelled etcd. A region that reaches no majority moves nothing."""
+
+    def __init__(self, etcd: EtcdModel, store: LeaseStore) -> None:
+        self._etcd = etcd
+        self._store = store
+
+    async def leader(self) -> str | None:
+        """See Cluster."""
+        await self._store.revision()
+        return self._etcd.leader or None
+
+    async def move_leader(self, site: str) -> bool:
+        """See Cluster."""
+        await self._store.revision()
+        return self._etcd.move_leader(site)
+
+    async def promote_ready_learners(self) -> list[str]:
+        """See Cluster: the model knows no learners."""
+        return []
 
 
 class DiskProver(Prover):
@@ -138,7 +162,22 @@ class ControllerPart:
             cycle_seconds=settings.receipts_cycle,
         )
         prover = DiskProver(self._session, site.clock, site.disk, wait_ms=settings.proof_wait_ms)
-        return Attendants(controller, site.world.deployment, desk, prover, placement=None, watch_seconds=settings.watch)
+        placement = None if settings.etcd_leader is None else self._placement(site, store, settings.etcd_leader)
+        return Attendants(
+            controller, site.world.deployment, desk, prover, placement=placement, watch_seconds=settings.watch
+        )
+
+    def _placement(self, site: MemorySite, store: LeaseStore, interval_seconds: float) -> Placement:
+        controller = self.controller
+        return Placement(
+            SimCluster(site.world.etcd, store),
+            site.world.deployment,
+            site.name,
+            site.clock,
+            holds=lambda: controller.election.held is not None,
+            nobody_holds=lambda: controller.mirror.view().leader is None,
+            interval_seconds=interval_seconds,
+        )
 
     def _routes(self, store: LeaseStore) -> RouteBook:
         routes = RouteBook()

@@ -6,18 +6,30 @@ time again: measured, that costs more than a second on top. The witness is the b
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from services.common.clock import Clock
 from services.common.deployment import Deployment
 from services.common.logging import get_logger
 from services.coordination.base import CoordinationError
-from services.coordination.cluster import EtcdCluster
 
 EVERY_SECONDS_MIN: Final = 0.5
 
 log = get_logger(__name__)
+
+
+class Cluster(Protocol):
+    """The part of `services.coordination.cluster.EtcdCluster` that is needed here. All raise StoreUnavailable."""
+
+    async def leader(self) -> str | None:
+        """The site whose member leads; None when nobody says so."""
+
+    async def move_leader(self, site: str) -> bool:
+        """Let the member of a site lead; False when it cannot."""
+
+    async def promote_ready_learners(self) -> Sequence[str]:
+        """Give a vote to members that have caught up; returns their sites."""
 
 
 def wanted_sites(deployment: Deployment, active: str) -> list[str]:
@@ -31,7 +43,7 @@ class Placement:
 
     def __init__(
         self,
-        cluster: EtcdCluster,
+        cluster: Cluster,
         deployment: Deployment,
         region: str,
         clock: Clock,
