@@ -16,6 +16,8 @@ from region_sim.checkers.recorded import Answer, Hit, Recorded
 from region_sim.evidence import Epoch, ReceiptSeen, TermSeen
 from services.receipts.model import Timeline
 
+HARMLESS = ("hold", "herd", "poison")
+"""Faults after which a region should go on: they explain a failover only when nothing else does."""
 Parts = tuple[float | None, float | None, float | None, float | None]
 """Lease, acquisition, promotion, first answer."""
 
@@ -106,7 +108,9 @@ def _failover(recorded: Recorded, old: Term, new: Term) -> Failover:
     timeline = timeline_of(recorded, new.epoch)
     began = None if cause is None else cause.began
     rto = None if began is None or new.first is None else new.first.monotonic_seconds - began.monotonic_seconds
-    lease, acquire, promotion, first = _parts(old, new, timeline, None if began is None else began.unix_ms)
+    # The new holder's clock may have been set between the two moments.
+    told = timeline if recorded.are_clocks_true else None
+    lease, acquire, promotion, first = _parts(old, new, told, None if began is None else began.unix_ms)
     return Failover(
         fault=None if began is None else began.index,
         cause="" if cause is None else cause.label,
@@ -122,12 +126,24 @@ def _failover(recorded: Recorded, old: Term, new: Term) -> Failover:
 
 
 def _cause(recorded: Recorded, old: Term, new: Term) -> Hit | None:
-    """The last fault on the old holder that was begun before its term was over; else the last fault on anybody."""
+    """The fault that explains best why the old holder's term ended: the last one of the first of these that there is.
+
+    One that takes the active region away, or moves the activity, in that term; another one on that region in that term;
+    any on that region; any at all.
+    """
     over_ms = old.gone_ms or new.seen_ms or (new.first.unix_ms if new.first is not None else 0)
     earlier = [hit for hit in recorded.hits if hit.began.unix_ms <= over_ms]
     own = [hit for hit in earlier if hit.began.region == old.region]
-    found = own or earlier
+    in_term = [hit for hit in own if hit.began.unix_ms >= (old.seen_ms or 0) or hit.until_ms >= over_ms]
+    moving = [hit for hit in in_term if _moves(hit)]
+    harming = [hit for hit in in_term if hit.began.note not in HARMLESS]
+    found = moving or harming or in_term or own or earlier
     return found[-1] if found else None
+
+
+def _moves(hit: Hit) -> bool:
+    seen = hit.seen
+    return seen is not None and seen.was_active and (seen.region_lost or seen.kind == "switchover")
 
 
 def _parts(old: Term, new: Term, timeline: Timeline | None, began_ms: int | None) -> Parts:

@@ -109,7 +109,7 @@ def _problems(recorded: Recorded, receipt: Receipt) -> Iterator[str]:
     hit = _hit_of(recorded, receipt)
     ending = _ending(recorded, receipt)
     over = ending is not None or _is_in_another_life(recorded, receipt.region, receipt.incarnation)
-    if receipt.state == "healed" and ending is not None and receipt.created_ms >= ending.began.unix_ms:
+    if receipt.state == "healed" and ending is not None and not _may_have_healed(recorded, receipt, ending):
         yield f"{ending.label} ended the life that it is about, but it is healed"
     if receipt.state == "confirmed_lost" and not over:
         yield "the region came back with its logs, but its receipt says that it is lost"
@@ -118,6 +118,20 @@ def _problems(recorded: Recorded, receipt: Receipt) -> Iterator[str]:
     if receipt.state == "open":
         yield "everything has healed, but it is still open"
     yield from receipt_ranges.problems(recorded, receipt, hit, is_over=over)
+
+
+def _may_have_healed(recorded: Recorded, receipt: Receipt, ending: Hit) -> bool:
+    """Whether a receipt may say healed though its life ended.
+
+    It was written before; or the life came back, its log cut, and went on until that was noticed. What was cut off is
+    then in a receipt of its own.
+    """
+    if receipt.created_ms < ending.began.unix_ms:
+        return True
+    if ending.seen is None or ending.seen.kind not in receipt_ranges.CUTS:
+        return False
+    others = [r for r in newest_receipts(recorded) if r.incarnation == receipt.incarnation]
+    return any(other.state == "confirmed_lost" for other in others)
 
 
 def _hit_of(recorded: Recorded, receipt: Receipt) -> Hit | None:

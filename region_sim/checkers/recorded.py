@@ -20,6 +20,8 @@ Place = tuple[str, int, int, int]
 """Log, partition, offset, index."""
 REFUSED: Final = "refused:"
 """How the error of a fault begins that this world cannot do to itself."""
+AT_ONCE: Final = ("herd", "poison", "switchover")
+"""Faults that have no heal: what they do is done."""
 _drill_decoder = msgspec.json.Decoder(Drill)
 
 
@@ -89,10 +91,21 @@ class Hit:
         return f"{self.began.note or 'fault'} {self.began.region}".strip()
 
     @property
+    def over(self) -> Entry | None:
+        """The entry that says that it was gone; what needs no heal is over when it was done."""
+        if self.began.note in AT_ONCE:
+            return self.done
+        return self.healed if self.healed is not None and self.healed.type == "ok" else None
+
+    @property
     def until_seconds(self) -> float:
         """Monotonic time when it was gone; infinity when nobody says so."""
-        healed = self.healed
-        return healed.monotonic_seconds if healed is not None and healed.type == "ok" else math.inf
+        return math.inf if self.over is None else self.over.monotonic_seconds
+
+    @property
+    def until_ms(self) -> float:
+        """Unix ms when it was gone; infinity when nobody says so."""
+        return math.inf if self.over is None else self.over.unix_ms
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from region_sim.spec import ClockFault, Kill
 from services.receipts.model import Receipt
 from tests.support.judged import found_by, without
 from tests.support.planted_history import (
+    FIRST,
     LOG,
     SECOND,
     UNIX_MS,
@@ -117,6 +118,17 @@ def test_a_life_that_is_over_must_have_a_receipt() -> None:
     found = found_by(NAME, history("wipe", end=end))
     assert found.verdict == "invalid"
     assert "east-1 was lost and no receipt says so" in found.sentence
+
+
+def test_a_life_that_was_cut_may_heal_before_that_is_noticed() -> None:
+    """Then another receipt says what was cut off; without that one, nothing does. A wiped life never heals."""
+    early = receipt(state="healed")
+    noticed = receipt(receipt_id="r2", kind="cut", was_active=False, state="confirmed_lost")
+    assert found_by(NAME, history("cut", end=shown(early, noticed))).verdict == "valid"
+    assert found_by(NAME, history("cut", end=shown(early))).verdict == "invalid"
+    assert found_by(NAME, history("wipe", end=shown(early, noticed))).verdict == "invalid"
+    before = receipt(receipt_id="r0", epoch=FIRST, issued_by="east", created_ms=UNIX_MS + 5_000)
+    assert found_by(NAME, history("wipe", end=shown(before, receipt(state="confirmed_lost")))).verdict == "valid"
 
 
 def test_a_term_that_ended_at_once_had_no_time_to_write() -> None:

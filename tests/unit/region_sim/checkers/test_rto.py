@@ -9,7 +9,7 @@ import pytest
 
 from region_sim.checkers.rto import bounds
 from region_sim.history import Entry
-from region_sim.spec import Fault, Kill, Load, Partition
+from region_sim.spec import ClockFault, Fault, Kill, Load, Partition
 from region_sim.verdict import judge
 from tests.support.judged import found_by
 from tests.support.planted_history import (
@@ -180,3 +180,27 @@ def test_several_failovers_are_each_held_against_the_formula() -> None:
     assert verdict.checkers[NAME].verdict == "invalid"
     assert verdict.failover_count == 2
     assert verdict.rto_seconds == 2.5
+
+
+def test_the_fault_that_explains_a_failover_is_the_one_that_takes_the_region_away() -> None:
+    """Not what came later and should do no harm, and not what was over before the term began."""
+
+    def before(planted: Planted) -> None:
+        planted.heal(planted.strike(1.5, kind="pause"), 1.8)
+
+    def during(planted: Planted) -> None:
+        for kind in ("herd", "hold"):
+            planted.strike(10.5, kind=kind, region_lost=False)
+
+    (one,) = judge(history(before=before, during=during, faults=[Kill(), Kill(), Kill(), Kill()])).failovers
+    assert one.cause == "kill east"
+
+
+def test_a_new_holder_whose_clock_was_set_does_not_say_how_long_its_promotion_took() -> None:
+    """The two moments may lie on both sides of the step."""
+
+    def before(planted: Planted) -> None:
+        planted.heal(planted.strike(2.5, kind="clock", target="west", region_lost=False, was_active=False), 3.0)
+
+    (one,) = judge(history(before=before, faults=[ClockFault(step_seconds=-30), Kill()])).failovers
+    assert (one.lease_seconds, one.promotion_seconds, one.first_answer_seconds) == (2.0, None, None)
