@@ -50,7 +50,10 @@ class KillPlay:
         return f"{alive} processes of {self._scene.target} live on" if alive else None
 
     async def heal(self) -> None:
-        """A crash loop that is not over ends here. Raises DrillBroken when what was killed never came back."""
+        """A crash loop that was given a time ends here, one without is waited for: it is killed as often as was said.
+
+        Raises DrillBroken when what was killed never came back.
+        """
         if self._loop is not None:
             await self._end_loop(self._loop)
         if not self._fault.processes:
@@ -81,7 +84,8 @@ class KillPlay:
         return f"{names} of {self._scene.target} did not come back after kill {self._kills} of {self._fault.times}"
 
     async def _end_loop(self, loop: asyncio.Task[None]) -> None:
-        loop.cancel()
+        if self._fault.for_seconds is not None:
+            loop.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await loop
         if self._kills == 1:

@@ -70,9 +70,9 @@ async def test_it_is_killed_as_often_as_was_said_and_then_left_alone(tmp_path: P
             play = play_of(scene(tmp_path), LOOP, "")
             assert "3 times in all" in await play.inject()
             await taken(play)
+            await play.heal()
             await ended(play)
             await wait_until_async(lambda: len(pids) == 4, what="the process after the third kill")
-            await play.heal()
             assert len(pids) == 4
             assert await play.not_healed() is None
             assert east[1].poll() is None
@@ -82,7 +82,9 @@ async def test_a_heal_ends_the_loop(tmp_path: Path) -> None:
     """What is still to come does not."""
     with site(tmp_path, "east") as east:
         async with started_again(tmp_path / "east", east) as pids:
-            play = play_of(scene(tmp_path), Kill(processes=["kafka"], times=1_000, every_seconds=0.05), "")
+            play = play_of(
+                scene(tmp_path), Kill(processes=["kafka"], times=1_000, every_seconds=0.05, for_seconds=1.0), ""
+            )
             await play.inject()
             await wait_until_async(lambda: len(pids) >= 3, what="the process after the second kill")
             await play.heal()
@@ -97,7 +99,6 @@ async def test_a_process_that_does_not_come_back_is_found_out(tmp_path: Path, mo
     with site(tmp_path, "east"):
         play = play_of(scene(tmp_path), LOOP, "")
         await play.inject()
-        await ended(play)
         with pytest.raises(DrillBroken, match="kafka of east did not come back after kill 1 of 3"):
             await play.heal()
 
@@ -105,7 +106,7 @@ async def test_a_process_that_does_not_come_back_is_found_out(tmp_path: Path, mo
 async def test_a_heal_before_the_second_kill_is_no_crash_loop(tmp_path: Path) -> None:
     """And says so."""
     with site(tmp_path, "east"):
-        play = play_of(scene(tmp_path), LOOP, "")
+        play = play_of(scene(tmp_path), Kill(processes=["kafka"], times=3, for_seconds=1.0), "")
         await play.inject()
         with pytest.raises(DrillBroken, match="healed before the second of 3 kills"):
             await play.heal()
