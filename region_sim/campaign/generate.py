@@ -72,9 +72,10 @@ def generate(seed: int) -> Drill:
         faults=faults,
         topology=Topology(network="namespaces", pace="far"),
         load=Load(
-            searches_per_second=round(draw.uniform(1.0, 2.0), 2),
-            events_per_second=round(draw.uniform(2.0, 4.0), 2),
-            events_per_call=draw.choice((1, 2, 3)),
+            # Little, but for so long: three hundred events, and both sides of every cut are asked.
+            searches_per_second=round(draw.uniform(0.6, 1.0), 2),
+            events_per_second=round(draw.uniform(1.8, 2.6), 2),
+            events_per_call=draw.choice((2, 3, 4)),
             bare_share=0.5,
             users=40,
             items=40,
@@ -186,7 +187,8 @@ def _pause(_draw: random.Random, at: float, seconds: float) -> Fault:
 
 
 def _partition(draw: random.Random, at: float, seconds: float) -> Fault:
-    shape: Shape = draw.choice(("full", "outgoing", "incoming", "etcd"))
+    # Not `incoming`: what the holder says still arrives, so its lease goes on, and nobody may take over.
+    shape: Shape = draw.choice(("full", "outgoing", "etcd"))
     return Partition(target="active", at_seconds=at, for_seconds=_round(seconds), shape=shape)
 
 

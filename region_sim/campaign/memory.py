@@ -136,7 +136,9 @@ class _progress:  # noqa: N801 - used as a function that opens a `with` block
             self._bar.stop()
 
     def _line(self, found: Sequence[SeedResult]) -> None:
-        now = self._clock.monotonic()
+        now, last = self._clock.monotonic(), found[-1]
+        if last.verdict != "valid":
+            print(f"seed {last.seed}: {last.verdict} ({last.check}): {last.sentence}", flush=True)
         if now >= self._line_at or len(found) == len(self._options.seeds):
             self._line_at = now + LINE_SECONDS
             print(f"{len(found)} of {len(self._options.seeds)} seeds: {_said(found)}", flush=True)
