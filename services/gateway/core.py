@@ -61,8 +61,7 @@ class Core:
         self.desk = AnswerDesk(reply_to, settings.asks_waiting_max, self.watch, metrics, clock, self.rights)
         self.directory = Directory(region, self.rights, addresses or {})
         self.acks = Acks(settings, clock)
-        self.reader: EventReader
-        """Set by `open`: it needs the pseudonym key, which is held against the coordination store first."""
+        self._reader: EventReader | None = None
         self.phase: str | None = "starting"
         """Why nothing is served yet, or any more; None while the log is open."""
         self._log: EventsLog | None = None
@@ -76,8 +75,15 @@ class Core:
     def open(self, log: EventsLog, reader: EventReader) -> None:
         """Serve from now on."""
         self._log = log
-        self.reader = reader
+        self._reader = reader
         self.phase = None
+
+    @property
+    def reader(self) -> EventReader:
+        """What reads events: it has the pseudonym key, which is held against the store first. Raises Problem (503)."""
+        if self._reader is None:
+            raise self._not_serving()
+        return self._reader
 
     def on_epoch(self, epoch: Epoch, partition: int) -> None:
         """A larger epoch was seen in a partition of the own rankings log."""

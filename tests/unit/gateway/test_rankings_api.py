@@ -28,6 +28,18 @@ async def answering(gateway: GatewayParts, **changes: Any) -> None:
     gateway.sink.on_ask = lambda ask: gateway.answer(ask, **changes)
 
 
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/events"])
+async def test_before_the_gateway_is_open_it_says_so(path: str) -> None:
+    """A request that comes while the process starts is to be sent again: it is no failure of the gateway."""
+    async with GatewayParts(opened=False) as gateway:
+        body = SEARCH if path == "/v1/search" else event()
+        kind = {} if path == "/v1/search" else {"headers": STRUCTURED}
+        status, headers, answer = await gateway.post(path, body, **kind)
+        assert status == 503
+        assert answer["type"].endswith("not-serving")
+        assert int(headers["Retry-After"]) >= 1
+
+
 async def test_a_search_writes_its_event_asks_behind_it_and_shows_the_answer() -> None:
     """One frame holds the search event and the ask; the answer carries everything; a served event follows."""
     async with GatewayParts() as gateway:
