@@ -22,6 +22,8 @@ def without(checkpoint: str, partitions: Collection[str]) -> str:
 
     Partitions are named as their directories are: `topic-3`. Raises ValueError when it is no such text.
     """
+    if not checkpoint:
+        return checkpoint  # as a broker makes them, before it writes them for the first time
     version, count, *lines = checkpoint.splitlines()
     if int(count) != len(lines):
         raise ValueError(f"the checkpoint counts {count} partitions and lists {len(lines)}")
@@ -34,16 +36,16 @@ def forget(logs: Path, partitions: Collection[str]) -> int:
 
     The broker that owns the directory must not run. Blocks. Raises OSError, ValueError.
     """
+    paths = [logs / name for name in CHECKPOINTS if (logs / name).exists()]
+    changed = {path: without(path.read_text(encoding="utf-8"), partitions) for path in paths}
     taken = 0
     for name in partitions:
         for file in sorted((logs / name).iterdir()):
             if file.is_file() and file.name not in KEPT:
                 taken += file.stat().st_size if file.suffix == ".log" else 0
                 file.unlink()
-    for name in CHECKPOINTS:
-        path = logs / name
-        if path.exists():
-            path.write_text(without(path.read_text(encoding="utf-8"), partitions), encoding="utf-8")
+    for path, text in changed.items():
+        path.write_text(text, encoding="utf-8")
     (logs / CLEAN_SHUTDOWN).unlink(missing_ok=True)
     return taken
 

@@ -22,6 +22,7 @@ def test_a_checkpoint_without_some_partitions_counts_what_is_left() -> None:
     assert without(CHECKPOINT, ["east-1.events-0"]) == "0\n2\neast-1.events 10 7\neast-1.rankings 0 5\n"
     assert without(CHECKPOINT, ["east-1.events-1"]) == CHECKPOINT
     assert without("0\n0\n", ["east-1.events-1"]) == "0\n0\n"
+    assert without("", ["east-1.events-1"]) == "", "made, and not written yet"
     with pytest.raises(ValueError, match="counts 4 partitions and lists 3"):
         without(CHECKPOINT.replace("\n3\n", "\n4\n"), [])
 
@@ -41,6 +42,15 @@ def test_what_is_forgotten_is_gone_and_the_rest_is_as_it_was(tmp_path: Path) -> 
     assert kept.read_bytes() == before
     assert "east-1.events 0 " not in (tmp_path / "recovery-point-offset-checkpoint").read_text()
     assert not (tmp_path / ".kafka_cleanshutdown").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_loses_nothing(tmp_path: Path) -> None:
+    """It is read before anything is deleted: half a fault would be another one."""
+    segment = partition(tmp_path, "east-1.events-0", [4])
+    (tmp_path / "replication-offset-checkpoint").write_text("0\n7\n")
+    with pytest.raises(ValueError, match="counts 7 partitions and lists 0"):
+        forget(tmp_path, ["east-1.events-0"])
+    assert segment.stat().st_size > 0
 
 
 async def test_the_broker_dies_and_the_longest_partition_is_empty_when_it_comes_back(tmp_path: Path) -> None:
