@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from region_sim.memory.clocks import MachineClock
 from region_sim.memory.etcd import EtcdModel
 from region_sim.memory.etcd_client import Ask, NoLeader
 from region_sim.memory.kernel import Kernel
-from region_sim.memory.network import Network
+from region_sim.memory.network import OUTSIDE, Network
 from services.coordination import CasConflict, StoreUnavailable
 from services.coordination.base import ABSENT
 from services.coordination.etcd_transport import UnknownOutcome
@@ -531,3 +531,26 @@ def test_the_lead_can_be_moved_through_a_client(world: World) -> None:
         assert not await cluster.move_leader("west")
 
     world.run(main)
+
+
+def test_whoever_is_outside_asks_as_well(world: World) -> None:
+    """The conductor is at no site; nothing that is cut keeps it from any member."""
+
+    async def main() -> None:
+        outside = world.model.store(OUTSIDE)
+        for site in SITES:
+            world.cut(*((site, other) for other in SITES if other != site and "east" in (site, other)))
+        await asyncio.sleep(5)
+        written = await outside.compare_and_put("a", b"", ABSENT)
+        (batch,) = [batch async for batch in first(outside.watch("", 0))]
+        assert [change.now for change in batch] == [written]
+
+    world.run(main)
+
+
+async def first(batches: AsyncIterator[Sequence[Change]]) -> AsyncIterator[Sequence[Change]]:
+    """The first that says something."""
+    async for batch in batches:
+        if batch:
+            yield batch
+            return
