@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +20,7 @@ from region_sim.checkers.base import worst
 from region_sim.errors import BadDrill, RegionSimError
 from region_sim.exits import BAD_DRILL, BROKEN, Concluded
 from region_sim.interrupted import both_interrupt
+from region_sim.report.cli import register as add_report_to
 from region_sim.run import Ran
 from region_sim.show import show_drills, show_verdict, show_verdicts
 from region_sim.spec import known_drills, load_drill
@@ -167,14 +166,7 @@ def _print_json(shown: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
 
 
-def _register() -> None:
-    """Add the commands of packages of their own: each has a `cli` with `register(app)`."""
-    for package in ("region_sim.report", "region_sim.campaign"):
-        if find_spec(package) is not None and find_spec(f"{package}.cli") is not None:
-            import_module(f"{package}.cli").register(app)
-
-
-_register()
+add_report_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ It knows its world only as a `Backend`: the same lines run over real Kafka and e
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -86,12 +87,12 @@ class Conductor:
         await self._backend.open(self._drill, self._script, self._history)
         try:
             await self._course()
-        except BaseException:
+        except (Exception, asyncio.CancelledError):
             for left in await self._nemesis.let_go():
                 self._watch.said(f"left broken: {left}")
-            raise
-        finally:
             await self._backend.close()
+            raise
+        await self._backend.close()
 
     async def _course(self) -> None:
         phases = self._drill.phases

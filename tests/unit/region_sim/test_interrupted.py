@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM end a drill in order: no verdict, exit code 255, and the reason in words."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from region_sim.interrupted import Interrupted, both_interrupt, undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_both_signals_interrupt(number: signal.Signals) -> None:
+    """And the handlers of before are put back."""
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="no verdict"), both_interrupt():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_tidying_up_is_not_disturbed(number: signal.Signals) -> None:
+    """Somebody who presses Ctrl-C twice must not leave half of it behind."""
+    with both_interrupt(), undisturbed():
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_drill_that_is_interrupted_ends_with_255_and_says_so(number: signal.Signals, tmp_path: Path) -> None:
+    """There is no verdict, and no traceback."""
+    command = [sys.executable, "-m", "region_sim", "run", "kill-active", "--backend", "memory", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        while "warm-up" not in child.stdout.readline():
+            assert child.poll() is None
+        child.send_signal(number)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 255
+    assert "region-sim: interrupted, so there is no verdict" in said
+    assert "Traceback" not in said
