@@ -173,8 +173,9 @@ class EtcdStore:
         limit = self.request_timeout_seconds * (WRITE_PATIENCE if in_log else 1.0)
         said: list[str] = []
         doubt = False
+        first = self._first
         for step in range(len(self._order)):
-            number = (self._first + step) % len(self._order)
+            number = (first + step) % len(self._order)
             member = self._order[number]
             answer: asyncio.Future[Any] = loop.create_future()
             timer = loop.call_later(limit, _give_up, answer)

@@ -14,15 +14,15 @@ from streams.logs import events_log
 
 
 class LogPlay(MemoryPlay):
-    """A fault of a region's own events log."""
+    """A fault of a region's own events log; one that another fault has wiped has none that could lose anything."""
 
     def __init__(self, hands: Hands, target: str, incarnation: str) -> None:
-        if not incarnation:
+        if not incarnation and hands.is_alone:
             raise DrillBroken(f"nobody says which life {target} is in: its log has no name")
         self._hands = hands
         self._target = target
         self._site = hands.world.sites[target]
-        self._log = events_log(incarnation)
+        self._log = events_log(incarnation) if incarnation else ""
 
     def largest(self, many: int) -> list[int]:
         """The partitions that hold most."""
@@ -35,7 +35,7 @@ class LogPlay(MemoryPlay):
     def told(self, losses: list[Loss]) -> str:
         """What is gone, in words."""
         lost = ", ".join(f"{loss.partition} [{loss.start}, {loss.end})" for loss in losses if loss.start < loss.end)
-        return f"{self._log} lost {lost or 'nothing'}"
+        return f"{self._log or 'no log'} lost {lost or 'nothing'}"
 
 
 class CutPlay(LogPlay):

@@ -128,8 +128,10 @@ class GatewayTransport:
         said: list[str] = []
         doubt = False
         outdated: dict[int, int] = {}
+        # Remembered, since others change it meanwhile: each member is asked once.
+        first = self._first
         for step in range(len(self.endpoints)):
-            number = (self._first + step) % len(self.endpoints)
+            number = (first + step) % len(self.endpoints)
             endpoint = self.endpoints[number]
             try:
                 answer = await self.ask_one(endpoint, path, body, shape, timeout_seconds=limit)

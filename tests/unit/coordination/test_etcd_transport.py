@@ -78,6 +78,21 @@ async def test_who_answered_is_asked_first(members: list[FakeMember], store: Etc
     assert [len(member.asked) for member in members] == [1, 3, 0]
 
 
+async def test_every_member_is_asked_whatever_others_find_out_meanwhile(
+    members: list[FakeMember], store: EtcdGatewayStore
+) -> None:
+    """Requests share whom they ask first; one that is under way still asks each member once."""
+    members[0].answers.clear()
+    members[0].refuses = members[2].refuses = FAILED
+    asked = asyncio.create_task(store.revision())
+    while not members[0].asked:
+        await asyncio.sleep(0)
+    store.transport.avoid(store.transport.preferred)
+    members[0].answers.set()
+    assert await asked == 7
+    assert [len(member.asked) for member in members] == [1, 1, 0]
+
+
 async def test_an_answer_out_of_an_older_term_is_refused(members: list[FakeMember], store: EtcdGatewayStore) -> None:
     """A member that does not know yet that it was replaced is passed over."""
     members[1].term = 6
