@@ -21,13 +21,16 @@ from region_sim.checkers.base import Failover, Finding, VerdictWord
 from region_sim.checkers.failovers import cause_of
 from region_sim.checkers.recorded import Hit, Recorded
 from region_sim.evidence import ControlTimes
-from region_sim.spec import Load, Partition
+from region_sim.spec import Cut, Load, Partition
 
 CHECK = "every failover is within the formula"
 SCAN_SECONDS = 0.5
 PARTS = ("lease", "acquire", "promotion", "first_answer")
 NOT_WHOLE = ("incoming", "peer", "data")
 """Shapes of a partition in which the old holder's renewals may still arrive: its lease does not end by itself."""
+
+LIVES_ON = ("disk-full", "topic-loss")
+"""Faults after which the old holder's controller goes on: it resigns when its data plane has been sick for a while."""
 
 
 def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple[Finding, list[Failover]]:
@@ -115,11 +118,14 @@ def _not_judged(recorded: Recorded, failover: Failover, hit: Hit | None, times: 
         return "no fault explains it"
     whole = seen.target == failover.from_region and seen.region_lost and seen.was_active
     shapes = {fault.shape for fault in recorded.drill.faults if isinstance(fault, Partition)}
+    cuts_site = all(fault.whole_site for fault in recorded.drill.faults if isinstance(fault, Cut))
     reason = None
     if seen.kind == "switchover":
         reason = "it was planned"
     elif not whole:
         reason = f"{hit.label} did not take the active region away"
+    elif seen.kind in LIVES_ON or (seen.kind == "cut" and not cuts_site):
+        reason = "its controller went on until its data plane had been sick for a while, or could write no more itself"
     elif seen.kind == "partition" and shapes & set(NOT_WHOLE):
         reason = "the old holder's renewals may have arrived"
     if reason is not None or failover.rto_seconds is None:

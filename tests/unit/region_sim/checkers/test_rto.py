@@ -9,7 +9,7 @@ import pytest
 
 from region_sim.checkers.rto import bounds
 from region_sim.history import Entry
-from region_sim.spec import ClockFault, Fault, Kill, Load, Partition
+from region_sim.spec import ClockFault, Cut, Fault, Kill, Load, Partition
 from region_sim.verdict import judge
 from tests.support.judged import found_by
 from tests.support.planted_history import (
@@ -132,6 +132,8 @@ def test_without_the_settings_or_the_terms_nothing_is_proven() -> None:
     ("faults", "changes", "why"),
     [
         ([Kill()], {"kind": "switchover"}, "planned"),
+        ([Kill()], {"kind": "disk-full"}, "until its data plane had been sick"),
+        ([Cut()], {"kind": "cut"}, "until its data plane had been sick"),
         ([Kill()], {"region_lost": False}, "did not take the active region away"),
         ([Partition(shape="incoming")], {"kind": "partition"}, "renewals may have arrived"),
     ],
