@@ -41,5 +41,6 @@ def write_whole(path: Path, content: bytes) -> Path:
         beside.write_bytes(content)
         beside.replace(path)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise ReportFailed(f"{path} cannot be written: {error.strerror}") from error
     return path

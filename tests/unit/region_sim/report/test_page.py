@@ -13,7 +13,9 @@ import pytest
 from region_sim.evidence import ReceiptSeen
 from region_sim.history import Entry, Said
 from region_sim.report import write_report
+from region_sim.report.drawing import BANDS_MAX, bands
 from region_sim.report.errors import NoVerdict
+from region_sim.report.gather import gather
 from services.ledger.acks import Ack
 from tests.support.drilled_run import Drilled, drilled, plan, receipt, verdict, write_run
 from tests.support.page_reader import Node, read, rows_of
@@ -117,7 +119,7 @@ def test_what_was_not_measured_is_not_known(tmp_path: Path) -> None:
 def test_the_ledger_agrees_with_the_verdict_and_the_history(tmp_path: Path) -> None:
     """Each number once, from where it is known; a verdict of another history is told apart."""
     events = sum(len(entry.acks) for entry in drilled())
-    page = made(tmp_path, acknowledged=events)
+    page = made(tmp_path, acknowledged=events, lost_unlisted=2)
     ledger = {row[0].strip(): row[1] for row in rows_of(page, "Events, over all regions")}
     assert ledger == {
         "Sent": str(events),
@@ -125,8 +127,8 @@ def test_the_ledger_agrees_with_the_verdict_and_the_history(tmp_path: Path) -> N
         "Refused": "0",
         "Left open": "0",
         "Lost": "12",
-        "of these listed": "12",
-        "of these in no receipt": "0",
+        "of these listed": "10",
+        "of these in no receipt": "2",
         "Counted twice": "0",
         "Dead letters": "20",
     }
@@ -199,10 +201,11 @@ def test_what_strangers_said_is_text_and_nothing_else(tmp_path: Path) -> None:
         "examples": [HOSTILE],
         "first_index": call + 1,
     }
+    odd = {"check": "odd", "verdict": HOSTILE, "sentence": ""}
     failover = verdict()["failovers"][0] | {"cause": HOSTILE, "from_region": HOSTILE, "why": HOSTILE}
     parameters = {HOSTILE: {HOSTILE: HOSTILE}}
     changes = {"verdict": "invalid", "sentence": HOSTILE, "drill": HOSTILE, "replay": HOSTILE, "backend": HOSTILE}
-    page = made(tmp_path, run.entries, checks=[check], failovers=[failover], parameters=parameters, **changes)
+    page = made(tmp_path, run.entries, checks=[check, odd], failovers=[failover], parameters=parameters, **changes)
     assert len(list(page.every("script"))) == 1
     assert not list(page.every("img"))
     assert not [node for node in page.nodes if any(name.startswith("on") for name in node.attributes)]
@@ -288,3 +291,4 @@ def test_a_page_stays_small_however_much_happened(tmp_path: Path) -> None:
     page = read(path.read_text())
     assert "more are in the history" in page.text
     assert "are not drawn" in page.text
+    assert len(bands(gather(run.entries), 9_999.0)) == BANDS_MAX

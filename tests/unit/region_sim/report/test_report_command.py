@@ -81,3 +81,4 @@ def test_a_page_that_cannot_be_written_is_255(tmp_path: Path, capsys: pytest.Cap
     (run / "report.html").mkdir()
     assert run_command(["report", str(run)]) == 255
     assert "report.html cannot be written" in capsys.readouterr().err
+    assert not list(run.glob("*.new"))
