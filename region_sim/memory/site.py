@@ -21,7 +21,7 @@ from region_sim.memory.gateway import GatewayPart
 from region_sim.memory.inference import GOOD, WRONG, InferencePart, Model
 from region_sim.memory.kafka import LocalKafka
 from region_sim.memory.kernel import Process
-from region_sim.memory.logs import Broker
+from region_sim.memory.logs import Broker, BrokerError
 from region_sim.memory.prepare import BrokerAway, Drained, Over, PeersAway, prepare
 from region_sim.memory.processor import ProcessorPart
 from region_sim.memory.replicator import ReplicatorPart
@@ -46,6 +46,9 @@ class Part(Protocol):
 
     async def run(self) -> None:
         """Work until it is killed; returning or raising ends the process."""
+
+    def blocker(self) -> str | None:
+        """Why it is not ready, by its own word; None when it is."""
 
 
 class MemorySite:
@@ -125,7 +128,10 @@ class MemorySite:
             process = self.processes.get(name)
             if process is None or not process.is_alive or process.is_paused:
                 return f"{self.name}: {name} does not run"
-        return None
+            part = self.parts.get(name)
+            if part is not None and (why := part.blocker()) is not None:
+                return f"{self.name}: {name}: {why}"
+        return None if self.is_witness or self._serving_kafka else f"{self.name}: kafka is starting"
 
     @property
     def model_is_good(self) -> bool:
@@ -189,7 +195,7 @@ class MemorySite:
             except Drained:
                 self._begin_anew()
                 continue
-            except (BrokerAway, PeersAway, CoordinationError):
+            except (BrokerAway, BrokerError, PeersAway, CoordinationError):
                 await self.clock.sleep(self.world.settings.restart)
                 continue
             if not keepers:

@@ -17,6 +17,7 @@ from services.coordination.etcd import EtcdGatewayStore
 from services.coordination.etcd_transport import version_warning
 from services.coordination.etcd_wire import prefix_end
 from services.coordination.lease import LeaseLost
+from tests.support.poll import wait_until_async
 
 RANGE = "/v3/kv/range"
 TXN = "/v3/kv/txn"
@@ -85,8 +86,7 @@ async def test_every_member_is_asked_whatever_others_find_out_meanwhile(
     members[0].answers.clear()
     members[0].refuses = members[2].refuses = FAILED
     asked = asyncio.create_task(store.revision())
-    while not members[0].asked:
-        await asyncio.sleep(0)
+    await wait_until_async(lambda: members[0].asked, what="the first member to be asked")
     store.transport.avoid(store.transport.preferred)
     members[0].answers.set()
     assert await asked == 7
