@@ -38,15 +38,15 @@ class MachineClock:
 
     def monotonic(self) -> float:
         """See Clock."""
-        return self.boottime()
+        return self._boot + (self._kernel.now - self._since) * self._rate
 
     def boottime(self) -> float:
         """See Clock."""
-        return self._boot + (self._kernel.time() - self._since) * self._rate
+        return self._boot + (self._kernel.now - self._since) * self._rate
 
     async def sleep(self, seconds: float) -> None:
         """See Clock; never in no time: rounding would let a wait for a moment end just before it, for ever."""
         await asyncio.sleep(max(SLEEP_SECONDS_MIN, seconds) / self._rate)
 
     def _wall(self) -> float:
-        return self._wall_ms + 1000 * (self._kernel.time() - self._since) * self._rate
+        return self._wall_ms + 1000 * (self._kernel.now - self._since) * self._rate

@@ -21,7 +21,8 @@ from region_sim.memory.kernel import Kernel, Process
 from region_sim.memory.network import Network
 from services.coordination.base import StoreUnavailable
 
-HEARTBEAT_SECONDS: Final = 0.1
+HEARTBEAT_SECONDS: Final = 0.25
+"""Slower than etcd's: every one costs something, and elections take seconds here."""
 EXPIRY_EVERY_SECONDS: Final = 0.5
 """How often a leader looks for leases that have ended."""
 REJOIN_SECONDS: Final = 1.0
@@ -108,7 +109,7 @@ class Leadership(ABC):
 
     def now_of(self, member: Member) -> float:
         """The time by which a member counts leases."""
-        return self._kernel.time() if member.clock is None else member.clock.boottime()
+        return self._kernel.now if member.clock is None else member.clock.boottime()
 
     @abstractmethod
     def _revoke(self, lease_id: int) -> None:
@@ -128,14 +129,14 @@ class Leadership(ABC):
         }
         new.may_revoke_stale = False
         for member in self._reached_by(new):
-            member.heard_at = self._kernel.time()
-        self._expiry_at = self._kernel.time() + EXPIRY_EVERY_SECONDS
+            member.heard_at = self._kernel.now
+        self._expiry_at = self._kernel.now + EXPIRY_EVERY_SECONDS
         self._apply(new, len(self.state.changes), self._commits)
 
     def _tick(self) -> None:
         """The leader's heartbeat, and what members notice when it does not come."""
         self._after(HEARTBEAT_SECONDS, self._tick)
-        now = self._kernel.time()
+        now = self._kernel.now
         leader = self._members[self._leader]
         # A leader that was started again is none: it begins as everybody does.
         reached = self._reached_by(leader) if leader.process is self._leading else []
@@ -219,7 +220,7 @@ class Leadership(ABC):
         )
 
     def _knows_leader(self, member: Member) -> bool:
-        return self._kernel.time() - member.heard_at <= self._election_seconds
+        return self._kernel.now - member.heard_at <= self._election_seconds
 
     def _take_in(self, member: Member, leader: Member, term: int) -> None:
         """A wiped member has the leader's state, and a vote."""
@@ -235,4 +236,4 @@ class Leadership(ABC):
     def _after(self, seconds: float, do: Callable[..., None], *given: Any, of: Process | None = None) -> None:
         """Do something later; as part of a process, if one is given: then it waits with it, and dies with it."""
         context = self._kernel.outside if of is None else of.context
-        self._kernel.call_at(self._kernel.time() + seconds, do, *given, context=context)
+        self._kernel.call_at(self._kernel.now + seconds, do, *given, context=context)

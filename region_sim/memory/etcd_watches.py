@@ -37,14 +37,14 @@ class Watches:
         """Send the wish for a watch to a member. Everything else the stream is told."""
         delay = self._network.passes(stream.client, member.site, is_etcd=True)
         if delay is not None:
-            at = self._kernel.time() + delay
+            at = self._kernel.now + delay
             self._kernel.call_at(at, self._arrive, stream, member, context=self._kernel.outside)
 
     def tell(self, member: Member, *, also_idle: bool = False) -> None:
         """Tell the watches of a member what is new; `also_idle`: and those that were told nothing for a while."""
         if not member.streams:
             return
-        now = self._kernel.time()
+        now = self._kernel.now
         for stream in member.streams:
             if stream.position < member.applied or (also_idle and now - stream.told_at >= PROGRESS_SECONDS):
                 self._tell(stream, member, now)
@@ -81,7 +81,7 @@ class Watches:
         else:
             stream.position = self._state.count_up_to(stream.after_revision)
             member.streams.append(stream)
-            self._tell(stream, member, self._kernel.time())
+            self._tell(stream, member, self._kernel.now)
 
     def _tell(self, stream: Stream, member: Member, now: float) -> None:
         """Send what is new, or that nothing is. What the network does not take is said again later."""
@@ -108,7 +108,7 @@ class Watches:
         stream.has_ended = True
         delay = self._network.passes(member.site, stream.client, is_etcd=True)
         if delay is not None:
-            self._deliver(stream, why, self._kernel.time() + delay)
+            self._deliver(stream, why, self._kernel.now + delay)
 
     def _deliver(self, stream: Stream, message: Sequence[Change] | Exception, at: float) -> None:
         stream.arrives_at = max(stream.arrives_at, at)

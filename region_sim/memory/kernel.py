@@ -118,7 +118,8 @@ class Kernel(asyncio.AbstractEventLoop):
     """The event loop of one world. Use it through `run`, once."""
 
     def __init__(self) -> None:
-        self._now = WORLD_TIME_BEGINS
+        self.now = WORLD_TIME_BEGINS
+        """What `time` returns: virtual seconds."""
         self._ready: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Callback]] = []
         self._made = 0
@@ -206,7 +207,7 @@ class Kernel(asyncio.AbstractEventLoop):
                 continue
             self.steps += 1
             if self.steps > self.steps_max:
-                raise SimulationError(f"{self.steps} callbacks ran, the last at {self._now:.3f} s: {handle!r}")
+                raise SimulationError(f"{self.steps} callbacks ran, the last at {self.now:.3f} s: {handle!r}")
             assert handle.callback is not None
             try:
                 handle.context.run(handle.callback, *handle.args)
@@ -218,8 +219,8 @@ class Kernel(asyncio.AbstractEventLoop):
         if not self._timers:
             raise SimulationError("nothing is left that could happen, and the main task is not done")
         timer = heapq.heappop(self._timers)[2]
-        if not timer.is_cancelled and timer.due > self._now:
-            self._now = timer.due
+        if not timer.is_cancelled and timer.due > self.now:
+            self.now = timer.due
         return timer
 
     def _end(self) -> None:
@@ -250,7 +251,7 @@ class Kernel(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         """Virtual seconds."""
-        return self._now
+        return self.now
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -270,7 +271,7 @@ class Kernel(asyncio.AbstractEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Callback:
         """See asyncio."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None

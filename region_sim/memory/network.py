@@ -56,7 +56,7 @@ class Network:
         """Seconds that one message takes; None when it is lost."""
         if source == target:
             return LOCAL_SECONDS
-        found = self.link(source, target)
+        found = self._links.get((source, target)) or self.link(source, target)
         if found.is_cut or (found.etcd_cut and is_etcd) or (found.data_cut and not is_etcd):
             return None
         # Drawn whether it matters or not, so that a link that is mended leaves the numbers of all others alone.
@@ -81,7 +81,11 @@ class Network:
         answer: asyncio.Future[tuple[bool, Any]] = self._kernel.create_future()
         if there is not None:
             connection = _Connection(self, source, target, answer, is_etcd=is_etcd)
-            self._later(there, self._arrive, connection, process, do)
+            if source == target:
+                # Nothing can come between: the time of this way is added to that of the way back.
+                self._arrive(connection, process, do)
+            else:
+                self._later(there, self._arrive, connection, process, do)
         is_good, value = await answer
         if not is_good:
             raise value
@@ -99,7 +103,8 @@ class Network:
         _ = self._kernel.start(callee, connection.serve(callee, do))
 
     def _later(self, seconds: float, do: Callable[..., object], *given: Any) -> None:
-        self._kernel.call_at(self._kernel.time() + seconds, do, *given, context=self._kernel.outside)
+        kernel = self._kernel
+        kernel.call_at(kernel.now + seconds, do, *given, context=kernel.outside)
 
 
 class _Connection:
@@ -140,7 +145,8 @@ class _Connection:
         self.close(f"the process at {self.target} ended")
 
     def _send(self, found: tuple[bool, Any]) -> None:
-        back = self._network.passes(self.target, self._source, is_etcd=self._is_etcd)
+        is_local = self.target == self._source
+        back = 2 * LOCAL_SECONDS if is_local else self._network.passes(self.target, self._source, is_etcd=self._is_etcd)
         if back is not None:
             self._network._later(back, _deliver, self._answer, found)  # noqa: SLF001 - its own part
 
