@@ -144,6 +144,10 @@ class ControllerPart:
         """Work until it is killed. Raises what a task failed with."""
         await run_all(self.controller.run(), self.attendants.run())
 
+    def blocker(self) -> str | None:
+        """See Part."""
+        return None if self.controller.mirror.confirmed_ms else "the coordination store was not heard yet"
+
     def _attendants(self, site: MemorySite, store: LeaseStore) -> Attendants:
         controller, settings = self.controller, site.world.settings
         desk = ReceiptsDesk(

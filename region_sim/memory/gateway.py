@@ -195,6 +195,10 @@ class GatewayPart:
         """Work until it is killed. Raises LogCut when the life is over."""
         await self._gateway.run()
 
+    def blocker(self) -> str | None:
+        """See Part."""
+        return "it does not listen yet" if self.core is None else self.core.log_blocker()
+
     @asynccontextmanager
     async def _listening(
         self, core: Core, health: Health, _region: RegionSettings, _settings: GatewaySettings

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from region_sim.memory.site import MemorySite
 
 FEATURES: Final = "features"
-COMPUTE_SECONDS: Final = 0.004
+COMPUTE_SECONDS: Final = 0.02
 GOLDEN_INPUT: Final = np.array([[3.0, 1.0], [0.0, 2.0], [1.0, 1.0]], np.float32)
 
 
@@ -71,6 +71,10 @@ class InferencePart:
     async def run(self) -> None:
         """Be there until it is killed."""
         await asyncio.get_running_loop().create_future()
+
+    def blocker(self) -> str | None:
+        """See Part."""
+        return self.problem
 
     async def infer(self, tensors: Tensors) -> Scored:
         """What the model says. Raises InferenceRefused."""

@@ -25,7 +25,7 @@ from streams.truncation import LogEnd, LogUnreachableError, Place
 if TYPE_CHECKING:
     from region_sim.memory.world import World
 
-ACK_SECONDS: Final = 0.001
+ACK_SECONDS: Final = 0.003
 """From sending a record to the broker of the same site until it is acknowledged."""
 RETRY_SECONDS: Final = 0.2
 FETCH_MAX: Final = 200

@@ -219,6 +219,10 @@ class ProcessorPart:
             await self._end_life(str(cut))
             raise
 
+    def blocker(self) -> str | None:
+        """See Part."""
+        return self._surface.health.blocker()
+
     # From the disk and the logs to a state that is up to date.
 
     async def _restore(self) -> None:

@@ -253,6 +253,10 @@ class ReplicatorPart:
             works += [peer.poll(), peer.ask(session), told]
         await run_all(*works, self._spread(events))
 
+    def blocker(self) -> str | None:
+        """See Part."""
+        return self.replicator.phase or self.replicator.walk_blocker()
+
     async def _spread(self, targets: list[asyncio.Event]) -> None:
         while True:
             await self.replicator.advanced.wait()
