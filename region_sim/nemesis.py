@@ -152,6 +152,8 @@ class Nemesis:
             region=target,
             note=kind_of(fault),
             error=problem or "",
+            # What clients said who are no apps of the drill, as a herd does.
+            said=getattr(play, "said", None),
             evidence=seen,
         )
         self._watch.broken(struck.label, details if problem is None else f"did not take: {problem}")

@@ -15,13 +15,11 @@ from region_sim.checkers import receipt_ranges
 from region_sim.checkers.base import Failover, Figures, Finding, VerdictWord
 from region_sim.checkers.failovers import cause_of, terms
 from region_sim.checkers.loss import newest_receipts
-from region_sim.checkers.recorded import Hit, Recorded
+from region_sim.checkers.recorded import LIFE_ENDS, Hit, Recorded
 from region_sim.evidence import FaultSeen, ReceiptSeen, ReceiptsRead, StateSeen
 from services.receipts.model import Receipt
 
 CHECK = "the receipt is honest"
-LIFE_ENDS = ("wipe", "cut", "topic-loss")
-"""Faults after which the life that was hit is over: what nobody else holds never comes back."""
 WRITTEN_SECONDS = 15.0
 """A term that lasts as long has written its receipt: it waits ten seconds for its gate, and looks every second."""
 EXAMPLES_MAX = 10

@@ -22,6 +22,8 @@ REFUSED: Final = "refused:"
 """How the error of a fault begins that this world cannot do to itself."""
 AT_ONCE: Final = ("herd", "poison", "switchover")
 """Faults that have no heal: what they do is done."""
+LIFE_ENDS: Final = ("wipe", "cut", "topic-loss")
+"""Faults after which the life that was hit is over: what nobody else holds never comes back."""
 _drill_decoder = msgspec.json.Decoder(Drill)
 
 
@@ -230,6 +232,7 @@ def record(entries: Iterable[Entry]) -> Recorded:
         if entry.op in ("search", "publish"):
             _sort_said(recorded, entry)
         elif entry.op in ("fault", "heal"):
+            _sort_said(recorded, entry)  # a herd says something, too
             _sort_fault(recorded, hits, entry)
         else:
             _sort_course(recorded, entry)

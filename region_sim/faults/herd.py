@@ -1,7 +1,8 @@
 """Clients that all ask a site's gateway at once, as when everybody comes back to it after a failback.
 
-Their searches are in nobody's script and in no entry of the history: what matters is that the gateway sheds what it
-cannot answer, by 429 or 503 with Retry-After, and that the drill's own load is answered afterwards.
+Their searches are in nobody's script: what matters is that the gateway sheds what it cannot answer, by 429 or 503 with
+Retry-After, and that the drill's own load is answered afterwards. What they said stands in the fault's entry of the
+history, because searches are events: what lies in the logs must have been said by somebody.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import aiohttp
 import msgspec
 
 from region_sim.faults.base import Scene
+from region_sim.history import Said
 from region_sim.spec import Herd
+from services.client.events import rfc3339
 
 ANSWER_SECONDS_MAX = 10.0
 ALL_SECONDS_MAX = 60.0
 SHED = (429, 503)
+SOURCE = "/drill/herd"
 HOPS_MAX = 2
 QUERIES = ("red chair", "oaken table", "small lamp")
 
@@ -33,6 +37,8 @@ class HerdPlay:
         self._url = scene.backend.deployment.site(scene.target).url("gateway")
         self._counts: Counter[str] = Counter()
         self._asked = 0
+        self.said: list[Said] = []
+        """Every search, whatever became of it."""
 
     async def inject(self) -> str:
         """See FaultPlay."""
@@ -66,7 +72,17 @@ class HerdPlay:
 
     async def _client(self, session: aiohttp.ClientSession, number: int) -> None:
         for search in range(self._fault.searches_each):
-            body = {"user": f"herd-{number}", "query": QUERIES[search % len(QUERIES)], "source": "/drill/herd"}
+            now_ms = self._scene.clock.unix_ms()
+            said = Said(
+                source=SOURCE,
+                id=f"herd-{self._scene.target}-{now_ms}-{number}-{search}",
+                time_ms=now_ms,
+                kind="search",
+                user=f"herd-{number}",
+                query=QUERIES[search % len(QUERIES)],
+            )
+            self.said.append(said)
+            body = {"id": said.id, "time": rfc3339(now_ms), "user": said.user, "query": said.query, "source": SOURCE}
             self._asked += 1
             try:
                 self._counts[await self._search(session, msgspec.json.encode(body))] += 1

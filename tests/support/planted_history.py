@@ -70,6 +70,7 @@ class Planted:
     predictions: list[PredictionsSeen] = field(default_factory=list)
     """Of the end."""
     dead: list[tuple[str, int, int]] = field(default_factory=list)
+    markers: list[MarkerSeen] = field(default_factory=list)
     number: int = 0
     load: Load = field(default_factory=Load)
     faults: list[Fault] = field(default_factory=list)
@@ -267,6 +268,19 @@ def transition(seq: int, at: float, region: str, kind: str, epoch: Epoch | None)
     )
 
 
+def marker(region: str, epoch: Epoch, partition: int) -> MarkerSeen:
+    """A marker at the beginning of a partition of its writer's rankings log."""
+    return MarkerSeen(
+        seen_in=region,
+        log=f"{region}-1.rankings",
+        partition=partition,
+        offset=0,
+        region=region,
+        incarnation=f"{region}-1",
+        epoch=epoch,
+    )
+
+
 def predictions(region: str, when: str, **changes: object) -> PredictionsSeen:
     """Two questions, twelve items each."""
     asked = [
@@ -378,6 +392,11 @@ def history(
         transition(2, 12.1, "west", "acquired", SECOND),
     ]
     planted.predictions = [predictions(region, "after") for region in planted.rows]
+    planted.markers = [
+        marker(region, epoch, partition)
+        for region, epoch in (("east", FIRST), ("west", SECOND))
+        for partition in (0, 1)
+    ]
     end(planted)
     for piece in evidence(_collected(planted)):
         planted.add("info", "collect", "collector", COLLECTED_AT, evidence=piece)
@@ -408,8 +427,7 @@ def _collected(planted: Planted) -> list[Evidence]:
                 LogRows(region=region, log=log, partition=0, rows=mine),
                 LogRead(region=region, log=log, next_offsets={0: 1_000}, corrupt=0, holes=0),
             ]
-        marker = {"region": "east", "incarnation": "east-1", "epoch": FIRST}
-        found.append(MarkerSeen(seen_in=region, log="east-1.rankings", partition=0, offset=0, **marker))  # type: ignore[arg-type]
+        found += [msgspec.structs.replace(one, seen_in=region) for one in planted.markers]
         found.append(DeadSeen(region=region, log="east-1.dead", places=planted.dead))
     found += [ReceiptSeen(seen_in="west", receipt=one) for one in planted.receipts]
     found.append(ReceiptsRead(seen_in="west", count=len(planted.receipts)))

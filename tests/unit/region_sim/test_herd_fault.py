@@ -99,3 +99,6 @@ async def test_a_door_that_is_shut_is_a_failure_of_each(tmp_path: Path) -> None:
     deployment = Deployment(deployment_id="d", network="loopback", sites=sites, directory=str(tmp_path))
     play = play_of(Scene(ProcessBackend(deployment), SystemClock(), "east", ["east"]), Herd(clients=3), "")
     assert "9 failed (ClientConnectorError)" in await play.inject()
+    said = play.said  # type: ignore[attr-defined]
+    assert len({one.id for one in said}) == 9
+    assert {one.user for one in said} == {"herd-0", "herd-1", "herd-2"}

@@ -67,6 +67,20 @@ def test_what_the_gateways_say_themselves_needs_no_client() -> None:
     assert found_by(NAME, served).verdict == "valid"
 
 
+def test_what_a_herd_said_was_said() -> None:
+    """It is no app of the drill, but it is a client; its words stand in the fault's entry."""
+    ack = next(entry.acks[0] for entry in history() if entry.acks)
+    entries = [
+        msgspec.structs.replace(entry, op="fault", type="ok", call=-1)
+        if entry.said and entry.said[0].id == ack.id
+        else entry
+        for entry in history()
+    ]
+    assert found_by(NAME, entries).verdict == "valid"
+    silent = [msgspec.structs.replace(e, said=[]) if e.said and e.said[0].id == ack.id else e for e in history()]
+    assert found_by(NAME, silent).verdict == "invalid"
+
+
 def test_an_event_that_lies_in_two_logs_was_said_all_the_same() -> None:
     """An app tried another gateway: one identity, two places."""
 

@@ -1,0 +1,64 @@
+"""No ranking before its markers: an epoch that answered anybody stands in every partition of its rankings log.
+
+The markers are the fence in the logs: what a term accepts, and what is stale from then on, follows from them alone. A
+new holder writes them before it shows anything. What was lost with the life that wrote it cannot be asked for.
+"""
+
+from __future__ import annotations
+
+from region_sim.checkers.base import Finding, VerdictWord
+from region_sim.checkers.failovers import Term, terms
+from region_sim.checkers.recorded import LIFE_ENDS, Recorded
+from region_sim.evidence import Epoch, MarkerSeen
+
+CHECK = "no ranking before its markers"
+
+
+def check(recorded: Recorded) -> Finding:
+    """See the module."""
+    markers = recorded.evidence(MarkerSeen)
+    stop = recorded.phase("load stops")
+    end = [] if stop is None else recorded.entries[stop.index :]
+    unread = next((e for e in end if e.op == "collect" and e.type == "fail"), None)
+    if not markers or unread is not None:
+        why = "no marker was seen" if unread is None else unread.error
+        return _finding("unknown", f"nothing is proven: {why}")
+    partitions = {marker.partition for marker in markers}
+    written: dict[Epoch, set[int]] = {}
+    for marker in markers:
+        written.setdefault(marker.epoch, set()).add(marker.partition)
+    answered = [term for term in terms(recorded) if term.first is not None and not _was_lost(recorded, term)]
+    bare = [term for term in answered if written.get(term.epoch, set()) != partitions]
+    if bare:
+        examples = [
+            f"{term.region} answered under {term.epoch}, whose markers stand in {len(written.get(term.epoch, ()))} of "
+            f"{len(partitions)} partitions"
+            for term in bare
+        ]
+        first = bare[0].first
+        return Finding(
+            check=CHECK,
+            verdict="invalid",
+            sentence=examples[0],
+            examples=examples,
+            first_index=None if first is None else first.index,
+        )
+    if not answered:
+        return _finding("unknown", "nothing is proven: no term that answered anybody kept its life")
+    return _finding("valid", f"{len(answered)} terms answered, and all of them had written their markers")
+
+
+def _was_lost(recorded: Recorded, term: Term) -> bool:
+    """Whether the life that wrote this term's markers may have ended since."""
+    began_ms = term.seen_ms if term.seen_ms is not None else 0
+    return any(
+        hit.seen is not None
+        and hit.seen.kind in LIFE_ENDS
+        and hit.seen.target == term.region
+        and hit.until_ms >= began_ms
+        for hit in recorded.hits
+    )
+
+
+def _finding(verdict: VerdictWord, sentence: str) -> Finding:
+    return Finding(check=CHECK, verdict=verdict, sentence=sentence)

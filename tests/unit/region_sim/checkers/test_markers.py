@@ -1,0 +1,60 @@
+"""No ranking before its markers."""
+
+from __future__ import annotations
+
+from region_sim.evidence import MarkerSeen
+from tests.support.judged import found_by, without
+from tests.support.planted_history import FIRST, SECOND, Plant, Planted, history
+
+NAME = "markers-first"
+
+
+def without_marker(epoch: tuple[int, int], partition: int | None) -> Plant:
+    """One partition, or all, without the marker of an epoch."""
+
+    def end(planted: Planted) -> None:
+        planted.markers = [
+            one for one in planted.markers if one.epoch != epoch or partition not in (None, one.partition)
+        ]
+
+    return end
+
+
+def test_terms_that_wrote_their_markers_are_valid() -> None:
+    """Both of them."""
+    found = found_by(NAME, history())
+    assert (found.verdict, found.sentence[:7]) == ("valid", "2 terms")
+
+
+def test_a_term_that_answered_without_markers_is_found_and_its_first_answer_named() -> None:
+    """Without any, or in one partition only."""
+    for epoch in (FIRST, SECOND):
+        for partition in (None, 0, 1):
+            entries = history(end=without_marker(epoch, partition))
+            found = found_by(NAME, entries)
+            assert found.verdict == "invalid", (epoch, partition)
+            assert found.first_index is not None
+            assert entries[found.first_index].epoch == epoch
+
+
+def test_markers_of_a_life_that_is_over_are_not_asked_for() -> None:
+    """They went with it; those of the survivor are."""
+    gone = history("wipe", end=without_marker(FIRST, None))
+    assert found_by(NAME, gone).verdict == "valid"
+    never = history("wipe", end=without_marker(SECOND, 1))
+    assert found_by(NAME, never).verdict == "invalid"
+
+
+def test_logs_that_were_not_read_prove_nothing() -> None:
+    """No marker at all."""
+    assert found_by(NAME, history(evidence=lambda found: without(found, MarkerSeen))).verdict == "unknown"
+
+
+def test_a_log_that_could_not_be_read_in_the_end_proves_nothing() -> None:
+    """What could not be asked during the fault is another matter."""
+
+    def unread(planted: Planted) -> None:
+        planted.add("fail", "collect", "collector", 18.0, error="west-1.rankings is silent")
+
+    assert "west-1.rankings is silent" in found_by(NAME, history(end=unread)).sentence
+    assert found_by(NAME, history(during=unread)).verdict == "valid"
