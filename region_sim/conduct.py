@@ -6,7 +6,7 @@ It knows its world only as a `Backend`: the same lines run over real Kafka and e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -31,6 +31,7 @@ def refuse(
     refusal: Callable[[Fault], str | None],
     history: HistoryWriter,
     times: ControlTimes | None = None,
+    regions: Sequence[str] = (),
 ) -> bool:
     """Begin a history with its plan, and write down every fault that this world refuses; False when there is none."""
     plan = DrillPlan(
@@ -38,7 +39,7 @@ def refuse(
         backend=backend,
         seed=seed,
         kind=kind_of(drill.faults[0]),
-        regions=list(drill.topology.regions),
+        regions=list(regions or drill.topology.regions),
         times=times,
         parameters=msgspec.Raw(msgspec.json.encode(drill)),
     )
@@ -81,7 +82,8 @@ class Conductor:
         """Carry the drill out. Raises DrillBroken when it could not be begun."""
         backend, drill = self._backend, self._drill
         self._watch.begins(self._clock, self._history)
-        if refuse(drill, self._seed, backend.name, backend.refusal, self._history, backend.times()):
+        times, regions = backend.times(), backend.regions
+        if refuse(drill, self._seed, backend.name, backend.refusal, self._history, times, regions):
             # The verdict is unknown whatever comes: nothing is broken for that.
             return
         await self._backend.open(self._drill, self._script, self._history)

@@ -24,7 +24,7 @@ from region_sim.faults.small_disk import small_disks
 from region_sim.history import HistoryWriter
 from region_sim.inside import ORDER_FILE, Order
 from region_sim.interrupted import undisturbed
-from region_sim.spec import DiskFull, Drill
+from region_sim.spec import DiskFull, Drill, sound
 from region_sim.verdict import HISTORY_FILE, Verdict, judge_directory
 from region_sim.watching import Lines
 from services.common.clock import Clock, SystemClock
@@ -66,6 +66,8 @@ class Ran:
 def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> list[Ran]:
     """Run a drill, as often as it is to be repeated. Raises RegionSimError, SettingsError."""
     clock = clock or SystemClock()
+    if options.attach is not None:
+        drill = attached(drill, load_deployment(options.attach))
     if not options.quiet:
         print(announcement(drill, options), flush=True)
     began = clock.monotonic()
@@ -88,6 +90,14 @@ def run_drill(drill: Drill, options: RunOptions, clock: Clock | None = None) -> 
     if not options.keep and all(one.verdict.verdict == "valid" and one.promises_kept for one in ran):
         shutil.rmtree(first / SITES_DIR, ignore_errors=True)
     return ran
+
+
+def attached(drill: Drill, deployment: Deployment) -> Drill:
+    """The drill with the sites of a deployment that runs already. Raises BadDrill when it cannot be run there."""
+    witness = next((site.name for site in deployment.sites if site.kind == "witness"), "")
+    regions = [site.name for site in deployment.regions]
+    topology = msgspec.structs.replace(drill.topology, regions=regions, witness=witness, network=deployment.network)
+    return sound(msgspec.structs.replace(drill, topology=topology))
 
 
 def announcement(drill: Drill, options: RunOptions) -> str:

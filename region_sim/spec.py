@@ -294,6 +294,11 @@ def load_drill(name: str, changes: Sequence[str] = ()) -> Drill:
         drill = msgspec.convert(table, Drill)
     except msgspec.ValidationError as error:
         raise BadDrill(f"drill {name!r}: {error}") from error
+    return sound(drill)
+
+
+def sound(drill: Drill) -> Drill:
+    """Return the drill if it does not contradict itself. Raises BadDrill."""
     problem = _contradiction(drill)
     if problem is not None:
         raise BadDrill(f"drill {drill.name}: {problem}")

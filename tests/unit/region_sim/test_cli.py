@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
 
 from region_sim.cli import run_command
+from region_sim.errors import BadDrill
 from region_sim.history import Entry
-from region_sim.run import RunOptions, replay_command
+from region_sim.run import RunOptions, attached, replay_command
+from region_sim.spec import load_drill
+from services.common.deployment import Deployment, Site
 from tests.support.planted_history import Planted, history
 
 
@@ -102,6 +106,22 @@ def test_a_recorded_drill_is_run_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert "seed 9" in said
     assert "step_seconds=77" in said
     assert "the verdict is the same: unknown" in said
+
+
+def deployment(network: Literal["loopback", "namespaces"], *regions: str) -> Deployment:
+    """One that runs, somewhere."""
+    sites = [Site(name=name, kind="region", host="127.0.0.1", base_port=30_000) for name in regions]
+    return Deployment(deployment_id="d", network=network, sites=sites, directory="/nonexistent")
+
+
+def test_a_drill_takes_the_sites_of_the_deployment_that_it_is_attached_to() -> None:
+    """Whatever its file says of sites; what cannot be done there is refused."""
+    drill = attached(load_drill("kill-active"), deployment("loopback", "a", "b", "c"))
+    assert (drill.topology.regions, drill.topology.witness) == (["a", "b", "c"], "")
+    with pytest.raises(BadDrill, match="needs topology"):
+        attached(load_drill("partition-active"), deployment("loopback", "a", "b", "c"))
+    with pytest.raises(BadDrill, match="'north' is none of"):
+        attached(load_drill("etcd-quorum-lost"), deployment("loopback", "a", "b", "c"))
 
 
 def test_the_replay_command_runs_the_same_again() -> None:
