@@ -141,6 +141,14 @@ class MarkerSeen(_Evidence, frozen=True, kw_only=True, tag="marker"):
     epoch: Epoch
 
 
+class MarkersRead(_Evidence, frozen=True, kw_only=True, tag="markers_read"):
+    """Says that a rankings log was read to its end for markers: without this, a marker may only not have been seen."""
+
+    seen_in: str
+    log: str
+    partitions: list[int]
+
+
 class ReceiptSeen(_Evidence, frozen=True, kw_only=True, tag="receipt"):
     """A receipt as a region's controller shows it."""
 
@@ -226,6 +234,7 @@ Evidence = (
     | HeldEnds
     | StateSeen
     | MarkerSeen
+    | MarkersRead
     | ReceiptSeen
     | ReceiptsRead
 )

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from region_sim.evidence import DeadSeen, Evidence, LogRead, LogRows, MarkerSeen, Row
+from region_sim.evidence import DeadSeen, Evidence, LogRead, LogRows, MarkerSeen, MarkersRead, Row
 from services.common.deployment import Site
 from services.ledger.errors import LogUnreadable
 from services.ledger.rawlog import RawLog, RawRecord
@@ -126,7 +126,8 @@ def _rows(record: RawRecord, columns: Columns) -> Iterator[Row]:
 
 def _markers(source: Source, site: Site, log: str) -> Iterator[Evidence | str]:
     raw = source.raw(site, log)
-    for record in raw.read(raw.ends()):
+    ends = raw.ends()
+    for record in raw.read(ends):
         try:
             marker = decode_marker(record.value, record.headers)
         except msgspec.DecodeError as error:
@@ -142,6 +143,7 @@ def _markers(source: Source, site: Site, log: str) -> Iterator[Evidence | str]:
                 incarnation=marker.incarnation,
                 epoch=marker.epoch,
             )
+    yield MarkersRead(seen_in=site.name, log=log, partitions=sorted(ends))
 
 
 def _dead(source: Source, site: Site, log: str) -> Evidence:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from region_sim.checkers.base import Finding, VerdictWord
 from region_sim.checkers.failovers import Term, terms
 from region_sim.checkers.recorded import LIFE_ENDS, Recorded
-from region_sim.evidence import Epoch, MarkerSeen
+from region_sim.evidence import Epoch, MarkerSeen, MarkersRead
 
 CHECK = "no ranking before its markers"
 
@@ -20,10 +20,10 @@ def check(recorded: Recorded) -> Finding:
     stop = recorded.phase("load stops")
     end = [] if stop is None else recorded.entries[stop.index :]
     unread = next((e for e in end if e.op == "collect" and e.type == "fail"), None)
-    if not markers or unread is not None:
-        why = "no marker was seen" if unread is None else unread.error
+    partitions = {place for piece in recorded.evidence(MarkersRead) for place in piece.partitions}
+    if not partitions or unread is not None:
+        why = "no rankings log was read for markers" if unread is None else unread.error
         return _finding("unknown", f"nothing is proven: {why}")
-    partitions = {marker.partition for marker in markers}
     written: dict[Epoch, set[int]] = {}
     for marker in markers:
         written.setdefault(marker.epoch, set()).add(marker.partition)

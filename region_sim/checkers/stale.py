@@ -28,7 +28,7 @@ EXAMPLES_MAX = 10
 RATE_BOUND: Final = 0.001
 """How differently clocks may run, by the lease's own arithmetic."""
 LEASE_SECONDS_MAX: Final = 60.0
-"""After a broken assumption, when the lease's time to live is not known: so long its effects may last."""
+"""When the lease's time to live is not known: so long the effects of a broken assumption may last."""
 
 
 @dataclass(slots=True)
@@ -94,14 +94,17 @@ def _sort(recorded: Recorded) -> _Sorted:
     anybody = _Seen()
     own: dict[str, Epoch] = {}
     gone = {term.epoch: term.gone_ms for term in recorded.evidence(TermSeen) if term.gone_ms}
-    windows = _broken_assumptions(recorded)
+    lease_seconds = _lease_seconds(recorded)
+    windows = _broken_assumptions(recorded, lease_seconds)
     for answer in recorded.answers:
         epoch = answer.epoch
         asked = recorded.entries[answer.invoked]
         was_seen = own.get(answer.process, NO_EPOCH) > epoch
         was_known = anybody.before(answer.invoked) > epoch
         was_over = gone.get(epoch, math.inf) < asked.unix_ms
-        if (was_known or was_over) and any(start <= answer.monotonic_seconds <= end for start, end in windows):
+        # By its own clock, however slow, the holder stops a lease after the key was gone.
+        in_time = asked.unix_ms <= gone.get(epoch, math.inf) + 1000 * lease_seconds
+        if (was_known or was_over) and in_time and _is_within(answer, windows):
             found.excused += 1
             was_known = was_over = False
         if answer.is_library:
@@ -124,11 +127,22 @@ def breaks_lease(fault: Fault) -> bool:
     return isinstance(fault, StoreFault) and fault.how == "stale-revocation"
 
 
-def _broken_assumptions(recorded: Recorded) -> list[tuple[float, float]]:
+def _lease_seconds(recorded: Recorded) -> float:
+    """The longest that a holder may believe in its lease without an answer, by the slowest clock of the drill."""
+    times = recorded.plan.times
+    if times is None:
+        return LEASE_SECONDS_MAX
+    rates = [fault.rate for fault in recorded.drill.faults if isinstance(fault, ClockFault)]
+    return (times.lease_ttl + times.request_timeout) / min([1.0, *rates])
+
+
+def _is_within(answer: Answer, windows: list[tuple[float, float]]) -> bool:
+    return any(start <= answer.monotonic_seconds <= end for start, end in windows)
+
+
+def _broken_assumptions(recorded: Recorded, lease_seconds: float) -> list[tuple[float, float]]:
     """When the lease could not be trusted, in monotonic seconds: until a lease after the heal."""
     kinds = {kind_of(fault) for fault in recorded.drill.faults if breaks_lease(fault)}
-    times = recorded.plan.times
-    lease_seconds = LEASE_SECONDS_MAX if times is None else times.lease_ttl + times.request_timeout
     return [
         (hit.began.monotonic_seconds, hit.until_seconds + lease_seconds)
         for hit in recorded.faults

@@ -18,6 +18,7 @@ from region_sim.evidence import (
     LogRead,
     LogRows,
     MarkerSeen,
+    MarkersRead,
     Prediction,
     PredictionsSeen,
     ReceiptSeen,
@@ -428,6 +429,7 @@ def _collected(planted: Planted) -> list[Evidence]:
                 LogRead(region=region, log=log, next_offsets={0: 1_000}, corrupt=0, holes=0),
             ]
         found += [msgspec.structs.replace(one, seen_in=region) for one in planted.markers]
+        found += [MarkersRead(seen_in=region, log=f"{writer}-1.rankings", partitions=[0, 1]) for writer in planted.rows]
         found.append(DeadSeen(region=region, log="east-1.dead", places=planted.dead))
     found += [ReceiptSeen(seen_in="west", receipt=one) for one in planted.receipts]
     found.append(ReceiptsRead(seen_in="west", count=len(planted.receipts)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from region_sim.evidence import MarkerSeen
+from region_sim.evidence import MarkerSeen, MarkersRead
 from tests.support.judged import found_by, without
 from tests.support.planted_history import FIRST, SECOND, Plant, Planted, history
 
@@ -46,8 +46,10 @@ def test_markers_of_a_life_that_is_over_are_not_asked_for() -> None:
 
 
 def test_logs_that_were_not_read_prove_nothing() -> None:
-    """No marker at all."""
-    assert found_by(NAME, history(evidence=lambda found: without(found, MarkerSeen))).verdict == "unknown"
+    """That there is no marker at all is another matter, when somebody looked."""
+    unread = history(evidence=lambda found: without(found, MarkerSeen, MarkersRead))
+    assert found_by(NAME, unread).verdict == "unknown"
+    assert found_by(NAME, history(evidence=lambda found: without(found, MarkerSeen))).verdict == "invalid"
 
 
 def test_a_log_that_could_not_be_read_in_the_end_proves_nothing() -> None:

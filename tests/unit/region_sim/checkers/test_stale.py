@@ -50,6 +50,9 @@ def test_what_leases_rest_on_was_broken_and_only_the_own_memory_is_left(fault: F
     excused = found_by(NAME, history(before=before, during=after_its_term, faults=faults))
     assert (excused.verdict, "1 while" in excused.sentence) == ("valid", True)
     assert found_by(NAME, history(before=before, during=own_memory, faults=faults)).verdict == "invalid"
+    # A lease after the key was gone, every clock has run out.
+    too_late = history(before=before, faults=faults, after=lambda p: p.search("bare-east", 15.5, "east", FIRST))
+    assert found_by(NAME, too_late).verdict == "invalid"
     # The same answer, but the fault came later.
     assert found_by(NAME, history(during=after_its_term, faults=[Kill(), fault])).verdict == "invalid"
 
