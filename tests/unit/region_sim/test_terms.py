@@ -65,26 +65,30 @@ def test_every_term_is_seen_with_its_times() -> None:
 
 
 def test_terms_that_came_and_went_while_nobody_answered_are_seen_later() -> None:
-    """The watch goes on where it ended: what was between is told in order."""
+    """The watch goes on where it ended: what was between is told in order, and nothing twice."""
     place = Place()
 
     async def course() -> None:
         first = await place.take("east")
         async with Watching(place.watch):
             await place.clock.sleep(1)
+            await place.give_up(first)
+            second = await place.take("west")
+            await place.clock.sleep(1)
             place.store.set_available(False)
             await place.clock.sleep(1)
             place.store.set_available(True)
-            await place.give_up(first)
-            await place.give_up(await place.take("west"))
-            await place.take("east")
+            await place.give_up(second)
+            await place.give_up(await place.take("east"))
+            await place.take("west")
             await place.clock.sleep(2)
 
     place.kernel.run(course())
     assert [(term.region, term.gone_ms > 0) for term in place.watch.seen()] == [
         ("east", True),
         ("west", True),
-        ("east", False),
+        ("east", True),
+        ("west", False),
     ]
     assert not place.watch.missed
 
