@@ -68,7 +68,7 @@ def test_terms_that_came_and_went_while_nobody_answered_are_seen_later() -> None
     """The watch goes on where it ended: what was between is told in order, and nothing twice."""
     place = Place()
 
-    async def course() -> None:
+    async def course() -> int:
         first = await place.take("east")
         async with Watching(place.watch):
             await place.clock.sleep(1)
@@ -78,18 +78,25 @@ def test_terms_that_came_and_went_while_nobody_answered_are_seen_later() -> None
             place.store.set_available(False)
             await place.clock.sleep(1)
             place.store.set_available(True)
+            await place.clock.sleep(1)
+            given_up_ms = place.clock.unix_ms()
             await place.give_up(second)
+            place.store.set_available(False)
+            await place.clock.sleep(1)
+            place.store.set_available(True)
             await place.give_up(await place.take("east"))
             await place.take("west")
             await place.clock.sleep(2)
+        return given_up_ms
 
-    place.kernel.run(course())
+    given_up_ms = place.kernel.run(course())
     assert [(term.region, term.gone_ms > 0) for term in place.watch.seen()] == [
         ("east", True),
         ("west", True),
         ("east", True),
         ("west", False),
     ]
+    assert place.watch.seen()[1].gone_ms >= given_up_ms
     assert not place.watch.missed
 
 
