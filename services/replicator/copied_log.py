@@ -127,9 +127,10 @@ class CopiedLog:
         """The largest end that the origin was ever seen at, by anybody who said so."""
         partition = control.place[1]
         said = self.said.partitions.get(partition) if self.said else None
-        ends = [control.held, control.bounds.end, said.acknowledged_end if said else 0]
-        ends += [peer.origin_end(self.name, partition) for peer in self._peers.values()]
-        return max(ends)
+        end = max(control.held, control.bounds.end, said.acknowledged_end if said else 0)
+        for peer in self._peers.values():
+            end = max(end, peer.origin_end(self.name, partition))
+        return end
 
     def behind(self, control: PartitionControl) -> int:
         """Records that somebody holds or that a living origin has, and we have not."""
@@ -138,9 +139,9 @@ class CopiedLog:
             return max(0, able - control.held)
         return max(0, self.end_of(control) - control.held)
 
-    def lag_events(self, control: PartitionControl) -> int | None:
-        """Events that are missing here; None when the origin did not say how many."""
-        end = self.end_of(control)
+    def lag_events(self, control: PartitionControl, end: int | None = None) -> int | None:
+        """Events that are missing here; None when the origin did not say how many. `end`: of `end_of`, if known."""
+        end = self.end_of(control) if end is None else end
         if control.held >= end:
             return 0
         said = self.said.partitions.get(control.place[1]) if self.said else None
@@ -148,23 +149,24 @@ class CopiedLog:
             return None
         return said.events_after_held
 
-    def counted_events(self, control: PartitionControl) -> int | None:
+    def counted_events(self, control: PartitionControl, end: int | None = None) -> int | None:
         """As `lag_events`, but only a count of exactly what is missing now: a receipt repeats it."""
-        partition = control.place[1]
-        if control.held < self.end_of(control) and self.said_held.get(partition) != control.held:
+        end = self.end_of(control) if end is None else end
+        if control.held < end and self.said_held.get(control.place[1]) != control.held:
             return None
-        return self.lag_events(control)
+        return self.lag_events(control, end)
 
     def is_caught_up(self) -> bool:
         """Whether nothing that can be had is missing; not known before every other region was asked once."""
-        if not all(peer.was_asked for peer in self._peers.values()):
-            return False
-        return all(control.is_walked and self.behind(control) == 0 for control in self.controls)
+        return self._all_asked() and all(control.is_walked and self.behind(control) == 0 for control in self.controls)
 
     def report(self, now: float) -> LogReport:
         """What this log's part of the report is."""
-        partitions = [self._partition(control, now) for control in self.controls]
-        lags = [self.lag_events(control) for control in self.controls]
+        # Asked several times a second of every log that ever was: nothing is found out twice.
+        ends = [self.end_of(control) for control in self.controls]
+        behind = [self.behind(control) for control in self.controls]
+        partitions = [self._partition(control, now, end) for control, end in zip(self.controls, ends, strict=True)]
+        lags = [self.lag_events(control, end) for control, end in zip(self.controls, ends, strict=True)]
         sources = [control.flow.source for control in self.controls if control.flow and control.flow.ended is None]
         origin = self.origin
         return LogReport(
@@ -175,8 +177,8 @@ class CopiedLog:
             reachable=self.at_origin(),
             last_contact_ms=self.last_contact_ms if origin else 0,
             sealed=self.life.sealed,
-            caught_up=self.is_caught_up(),
-            lag_records=sum(self.behind(control) for control in self.controls),
+            caught_up=self._all_asked() and not any(behind) and all(control.is_walked for control in self.controls),
+            lag_records=sum(behind),
             lag_events=None if any(lag is None for lag in lags) else sum(lag or 0 for lag in lags),
             lag_seconds=self.lag_seconds(now),
             partitions=partitions,
@@ -192,13 +194,16 @@ class CopiedLog:
             return 0.0
         return round(max(control.lag.seconds(control.held, now) for control in self.controls), 3)
 
-    def _partition(self, control: PartitionControl, now: float) -> PartitionReport:
-        last = control.state.last if control.state else None
+    def _all_asked(self) -> bool:
+        return all(peer.was_asked for peer in self._peers.values())
+
+    def _partition(self, control: PartitionControl, now: float, end: int) -> PartitionReport:
+        last, held = control.state.last if control.state else None, control.held
         return PartitionReport(
             partition=control.place[1],
-            held=control.held,
-            origin_end=self.end_of(control),
-            lag_events=self.counted_events(control),
+            held=held,
+            origin_end=max(end, held),
+            lag_events=self.counted_events(control, end),
             leader_epoch=last.leader_epoch if last else -1,
             checksum=f"{last.checksum:016x}" if last else "",
             alarm=control.alarm(now),
