@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 
 from models.errors import ModelError
-from models.quality import QualityFigures
+from models.quality import QualityFigures, rank_of
 from models.records import Source
 from region_sim.errors import DrillBroken
 from region_sim.history import Entry, HistoryWriter, Said
@@ -42,7 +42,7 @@ from services.receipts.client import receipts
 from services.receipts.model import Receipt
 from services.replay.cli import open_log
 from services.replay.errors import ReplayError
-from services.replay.judge import Judge
+from services.replay.judge import Expected, Judge
 from services.replay.latency import report as latency_report
 from services.replay.player import Player
 from services.replay.report import ranking_report
@@ -80,6 +80,21 @@ class ReplayFigures(msgspec.Struct, frozen=True, kw_only=True):
     judged: int
     quality: dict[str, QualityFigures]
     """By method: ours, popularity, query_table."""
+
+
+class RecordedJudge(Judge):
+    """Writes each rank down as it is judged, so that a report can tell rankings before, during and after a fault."""
+
+    def __init__(self, history: HistoryWriter) -> None:
+        super().__init__()
+        self._history = history
+
+    def take(self, place: int, expected: Expected, items: Sequence[str], rung: str) -> None:
+        """See Judge. `note` of the entry: the rank of the item that was clicked, 0 for none."""
+        super().take(place, expected, items, rung)
+        if expected.clicked:
+            rank = rank_of(items, expected.clicked)
+            self._history.add("info", "judged", PROCESS, rung=rung, note=str(rank))
 
 
 class RecordedClient(MeridianClient):
@@ -215,7 +230,7 @@ class ReplayedLoad:
         self._bulk, self._ranked = split(script.steps(limit=_searches(load)), load.bulk_searches)
         self._acks = AckWriter(directory / ACKS_FILE)
         self._tally = Tally(self._acks, clock.unix_ms)
-        self._judge = Judge()
+        self._judge = RecordedJudge(history)
         client_clock = SystemClock()
         self._client = RecordedClient(urls, script.event_source, history, client_clock)
         self._player = Player(self._client, client_clock, self._tally, self._judge)

@@ -113,7 +113,7 @@ def latencies(found: Binned, shown: Sequence[Band]) -> Html | None:
     values = [v for bins in found.regions.values() for b in bins for v in (b.p50_ms, b.p99_ms) if v is not None]
     if not values:
         return None
-    marks = log_ticks(max(min(values), 0.1), max(*values, 1.0))
+    marks = log_ticks(max(min(values) * 0.8, 0.1), max(*values, 1.0))
 
     def draw(size: Size) -> tuple[float, Html]:
         across, bottom = time_scale(size, found.end), TOP + HEIGHT

@@ -36,6 +36,7 @@ from services.receipts.model import Receipt
 
 KEPT_MAX: Final = 2_000
 """Of each kind of thing that is listed one by one; more are counted."""
+RANK_MAX: Final = 65_535
 WAITING_MAX: Final = 200_000
 """Calls that may be under way at once; beyond it the latency of the oldest is not measured."""
 
@@ -82,6 +83,8 @@ class Stage:
     """By rung."""
     unanswered: int = 0
     latencies_ms: array[float] = field(default_factory=lambda: array("d"))
+    ranks: array[int] = field(default_factory=lambda: array("H"))
+    """Of the items that were clicked, in the rankings of apps that know it; 0: not among those shown."""
 
 
 @dataclass(slots=True)
@@ -195,7 +198,9 @@ class _Reader:
         elif entry.op == "phase":
             observed.phases.append(Moment(at, "phase", "", entry.note))
             self._turn(at, entry.note)
-        elif entry.op not in ("publish", "plan", "collect"):
+        elif entry.op == "judged" and entry.note.isdecimal():
+            observed.stages[-1].ranks.append(min(int(entry.note), RANK_MAX))
+        elif entry.op not in ("publish", "plan", "collect", "judged"):
             self._moment(entry, at)
         self._count(entry)
         if entry.evidence is not None:

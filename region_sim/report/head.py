@@ -71,7 +71,8 @@ def _rpo(judged: Judged) -> Html:
     events = judged.count("rpo_events")
     meaning = "acknowledged, and held by no survivor after the takeover"
     if contact is not None:
-        meaning += f"; last contact {words.seconds(contact)} before the fault"
+        side = "before the fault" if contact >= 0 else "after the fault began"
+        meaning += f"; last contact {words.seconds(abs(contact))} {side}"
     if bound is None:
         return _card("RPO", words.count(events, "event"), "no target", meaning)
     if contact is None:

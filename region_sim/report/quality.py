@@ -29,6 +29,7 @@ RUNGS: Final = ("model", "counters", "popularity")
 """The ladder, best first; whatever else an answer says comes after these."""
 UNANSWERED: Final = "not answered"
 BAR: Final = 26.0
+MRR_PLACES: Final = 5
 
 
 @dataclass(slots=True)
@@ -39,6 +40,14 @@ class Part:
     rungs: Counter[str] = field(default_factory=Counter)
     unanswered: int = 0
     latencies_ms: array[float] = field(default_factory=lambda: array("d"))
+    ranks: array[int] = field(default_factory=lambda: array("H"))
+
+    @property
+    def mrr_at_5(self) -> float | None:
+        """Mean of 1/rank of the clicked items, 0 beyond place 5; None when no ranking was judged."""
+        if not self.ranks:
+            return None
+        return sum(1 / rank for rank in self.ranks if 0 < rank <= MRR_PLACES) / len(self.ranks)
 
     @property
     def completed(self) -> int:
@@ -57,8 +66,6 @@ class Replayed(msgspec.Struct, frozen=True):
 
     judged: int = 0
     quality: dict[str, _Figures] = {}
-    quality_by_part: dict[str, dict[str, _Figures]] = {}
-    """By part of the drill (before, during, after), then by method, where the app wrote that down."""
 
 
 def parts(observed: Observed) -> dict[str, Part]:
@@ -86,6 +93,7 @@ def parts(observed: Observed) -> dict[str, Part]:
             part.rungs.update(stage.answered)
             part.unanswered += stage.unanswered
             part.latencies_ms.extend(stage.latencies_ms)
+            part.ranks.extend(stage.ranks)
     return found
 
 
@@ -124,7 +132,7 @@ def quality(observed: Observed, found: Replayed | None) -> Html:
         "stops. A search belongs to the part in which it was asked."
     )
     figure = tag("figure", drawing, tag("figcaption", _legend(rungs)))
-    return section("quality", "Ranking before, during and after", figure, made, quiet(said), _truth(found))
+    return section("quality", "Ranking before, during and after", figure, made, quiet(said), _truth(by_part, found))
 
 
 def _rungs(by_part: dict[str, Part]) -> list[str]:
@@ -189,21 +197,26 @@ def _legend(rungs: Sequence[str]) -> Html:
     return tag("ul", *found, class_="legend")
 
 
-def _truth(found: Replayed | None) -> Html:
-    if found is None or not found.quality:
-        return quiet("How good the rankings were is not known: no app in this run knew which result its users took.")
-    rows: list[Sequence[Child]] = []
-    for part, methods in [*found.quality_by_part.items(), ("all of it", found.quality)]:
+def _truth(by_part: dict[str, Part], found: Replayed | None) -> Html:
+    """How well the clicked items were ranked: by part from the history, over all and beside baselines from the app."""
+    rows: list[Sequence[Child]] = [
+        (name, "ours", words.count(len(part.ranks)), f"{mrr:.4f}", "·")
+        for name, part in by_part.items()
+        if (mrr := part.mrr_at_5) is not None
+    ]
+    if found is not None:
         rows += [
             (
-                part,
+                "all of it",
                 method.replace("_", " "),
                 words.count(one.searches),
                 words.NOT_KNOWN if one.mrr_at_5 is None else f"{one.mrr_at_5:.4f}",
                 words.NOT_KNOWN if one.ndcg_at_10 is None else f"{one.ndcg_at_10:.4f}",
             )
-            for method, one in methods.items()
+            for method, one in found.quality.items()
         ]
+    if not rows:
+        return quiet("How good the rankings were is not known: no app in this run knew which result its users took.")
     return table(
         "Against the clicks that followed", ["Part", "Method", "Searches", "MRR@5", "NDCG@10"], rows, numbers=[2, 3, 4]
     )

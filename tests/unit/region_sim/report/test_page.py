@@ -154,6 +154,24 @@ def test_the_ranking_is_told_before_during_and_after(tmp_path: Path) -> None:
     assert rows_of(page, "Against the clicks that followed") == [["all of it", "query table", "7", "0.5123", "0.6000"]]
 
 
+def test_ranks_that_an_app_could_judge_are_told_by_part(tmp_path: Path) -> None:
+    """The mean of 1/rank, with nothing for a rank beyond the fifth or for none."""
+    run = Drilled()
+    run.add("info", "plan", "conductor", 0.0, evidence=plan())
+    run.phase("steady", 1.0)
+    run.load(1.0, 2.0, "east", (0, 1))
+    for rank in (1, 2, 6, 0):
+        run.add("info", "judged", "library-replay", 3.0, note=str(rank), rung="model")
+    fault = run.fault("kill", "east", 4.0)
+    run.add("info", "judged", "library-replay", 5.0, note="4", rung="counters")
+    run.heal(fault, 6.0, 1.0)
+    page = made(tmp_path, run.entries)
+    assert rows_of(page, "Against the clicks that followed") == [
+        ["before", "ours", "4", "0.3750", "·"],
+        ["during", "ours", "1", "0.2500", "·"],
+    ]
+
+
 def test_each_takeover_is_held_against_the_formula(whole: Node) -> None:
     """Every part with its bound, the whole, and whether it was within."""
     first, second = rows_of(whole, "Takeovers: measured, and what the formula allows")
