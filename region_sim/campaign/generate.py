@@ -73,9 +73,9 @@ def generate(seed: int) -> Drill:
         topology=Topology(network="namespaces", pace="far"),
         load=Load(
             # Little, but for so long: three hundred events, and both sides of every cut are asked.
-            searches_per_second=round(draw.uniform(0.6, 1.0), 2),
-            events_per_second=round(draw.uniform(1.8, 2.6), 2),
-            events_per_call=draw.choice((2, 3, 4)),
+            searches_per_second=round(draw.uniform(0.6, 0.8), 2),
+            events_per_second=round(draw.uniform(1.7, 2.1), 2),
+            events_per_call=draw.choice((3, 4, 5, 6)),
             bare_share=0.5,
             users=40,
             items=40,
