@@ -310,3 +310,11 @@ def test_a_page_stays_small_however_much_happened(tmp_path: Path) -> None:
     assert "more are in the history" in page.text
     assert "are not drawn" in page.text
     assert len(bands(gather(run.entries), 9_999.0)) == BANDS_MAX
+
+
+def test_paper_is_light(tmp_path: Path) -> None:
+    """The dark palette is for screens: white letters on a dark ground would drink all ink, or print as nothing."""
+    style = write_report(write_run(tmp_path)).read_text()
+    assert re.findall(r"@media ([^{]*prefers-color-scheme: dark[^{]*)\{", style) == [
+        "screen and (prefers-color-scheme: dark) "
+    ]
