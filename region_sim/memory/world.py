@@ -188,8 +188,7 @@ class World:
             self.network,
             self.site_names,
             self.new_draw(),
-            # An election lasts up to twice as long as a member waits for a leader before it begins one.
-            election_seconds=self.settings.etcd_election / 2,
+            election_seconds=self.settings.etcd_election,
         )
         self.deployment = Deployment(
             deployment_id=DEPLOYMENT_ID,
