@@ -2,9 +2,6 @@
 
 Four witnesses must agree: whoever watched the leader key from outside, the markers in the rankings logs, the answers
 that clients accepted, and the controllers' own history with the receipts. And the key's epochs only ever grow.
-
-A term begins with its markers: an epoch that answered has one in its region's rankings log, unless data of that region
-was destroyed on purpose.
 """
 
 from __future__ import annotations
@@ -17,8 +14,6 @@ from region_sim.evidence import Epoch, MarkerSeen, ReceiptSeen, TermSeen, Transi
 
 CHECK = "one holder an epoch"
 EXAMPLES_MAX = 10
-DESTROYS = ("wipe", "cut", "topic-loss")
-"""Faults after which a marker may be gone."""
 
 
 class _Holders:
@@ -51,7 +46,7 @@ def check(recorded: Recorded) -> Finding:
         for epoch, instances in sorted(holders.instances.items())
         if len(instances) > 1
     ]
-    problems += [*_backward(recorded), *_unmarked(recorded)]
+    problems += _backward(recorded)
     if problems:
         return Finding(
             check=CHECK,
@@ -90,19 +85,6 @@ def _all(recorded: Recorded) -> _Holders:
         if piece.receipt.kind != "hole":
             holders.add(piece.receipt.epoch, piece.receipt.issued_by, "receipt", entry.index)
     return holders
-
-
-def _unmarked(recorded: Recorded) -> list[str]:
-    """Epochs that answered and did not begin with a marker."""
-    markers = recorded.evidence(MarkerSeen)
-    marked = {marker.epoch for marker in markers}
-    destroyed = {hit.began.region for hit in recorded.faults if hit.began.note in DESTROYS}
-    answered = {answer.epoch: answer.region for answer in recorded.answers}
-    return [
-        f"epoch {epoch} of {region} answered, and no rankings log holds a marker of it"
-        for epoch, region in sorted(answered.items())
-        if epoch not in marked and region not in destroyed
-    ]
 
 
 def _backward(recorded: Recorded) -> list[str]:
