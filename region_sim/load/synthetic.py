@@ -36,9 +36,10 @@ class SyntheticLoad:
             urls = [url, *(other for name, other in gateways.items() if name != region)]
             self._library.append(LibraryApp(f"library-{region}", urls, load, history, clock))
             self._bare.append(BareApp(f"bare-{region}", url, load, history, clock))
+        self._apps: list[LibraryApp | BareApp] = [*self._library, *self._bare]
 
     async def __aenter__(self) -> Self:
-        for app in (*self._library, *self._bare):
+        for app in self._apps:
             await self._stack.enter_async_context(app)
         return self
 
@@ -77,5 +78,5 @@ class SyntheticLoad:
 
     async def settle(self, seconds_max: float) -> None:
         """Find out what became of what nobody answered."""
-        for app in (*self._library, *self._bare):
+        for app in self._apps:
             await app.settle(seconds_max)

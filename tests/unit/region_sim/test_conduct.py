@@ -195,7 +195,7 @@ def test_an_interrupted_drill_lets_go_what_only_has_to_be_let_go() -> None:
 
     async def interrupted() -> None:
         task = asyncio.create_task(Conductor(drill, 1, world, history).run())
-        await asyncio.sleep(13.0)
+        await world.clock.sleep(13.0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
