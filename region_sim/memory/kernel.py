@@ -196,11 +196,13 @@ class Kernel(asyncio.AbstractEventLoop):
 
     def _turn(self, main: asyncio.Task[Any]) -> None:
         ready, process_of = self._ready, _process
-        while not main.done():
-            handle = ready.popleft() if ready else self._next_due()
+        is_done, take = main.done, ready.popleft
+        while not is_done():
+            handle = take() if ready else self._next_due()
             if handle.is_cancelled:
                 continue
-            process: Process | None = handle.context.get(process_of)
+            context = handle.context
+            process: Process | None = context.get(process_of)
             if process is not None and not process.runs:
                 if process.is_alive:
                     process.waiting.append(handle)
@@ -210,7 +212,7 @@ class Kernel(asyncio.AbstractEventLoop):
                 raise SimulationError(f"{self.steps} callbacks ran, the last at {self.now:.3f} s: {handle!r}")
             assert handle.callback is not None
             try:
-                handle.context.run(handle.callback, *handle.args)
+                context.run(handle.callback, *handle.args)
             except Exception as error:  # noqa: BLE001 - as in every event loop: it is noted, and the world goes on
                 self.failures.append(error)
 
@@ -288,7 +290,8 @@ class Kernel(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> asyncio.Task[Any]:
         """See asyncio."""
-        task = NumberedTask(coro, loop=self, name=name, context=context)
+        # The name costs more than the task: it is only looked at by people.
+        task = NumberedTask(coro, loop=self, name=name or "task", context=context)
         tasks = self._tasks
         tasks.append(task)
         if len(tasks) > self._look_at:
