@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -27,11 +27,16 @@ def main(
     spare_original: Annotated[  # noqa: FBT002 - an option
         bool, typer.Option("--original/--no-original", help="Show also that the tree as it is passes.")
     ] = True,
+    campaign: Annotated[
+        int, typer.Option(min=0, help="Look with a campaign of so many random seeds instead of each mutant's vehicle.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Plant known bugs, one at a time, and show that the checkers find each of them."""
     try:
         mutants = chosen(only or [])
+        if campaign:
+            mutants = [replace(mutant, vehicle=("campaign",), seeds=campaign) for mutant in mutants]
         found = run(mutants, workers, spare_original=spare_original, quiet=as_json)
     except MutantError as error:
         print(f"mutants: {error}", file=sys.stderr)

@@ -146,7 +146,7 @@ def _tests(place: Path, paths: tuple[str, ...]) -> Seen:
     done = run_python(place, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *paths, seconds_max=SECONDS_MAX)
     if done.returncode == 0:
         return Seen()
-    if done.returncode == 1 and "AssertionError" in done.stdout:
+    if done.returncode == 1 and ("AssertionError" in done.stdout or "DID NOT RAISE" in done.stdout):
         line = next((line for line in done.stdout.splitlines() if line.startswith("E   ")), "")
         return Seen("AssertionError", 1, line[4:].strip())
     return Seen(broken=_tail(done))

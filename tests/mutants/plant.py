@@ -1,11 +1,13 @@
 """Mutants: known bugs as patches, each planted into a copy of the tree. Nothing of them is in shipped code.
 
 A patch begins with lines `Key: value`: what the bug is (`What`), which rule it breaks (`Breaks`), how it is looked for
-(`Vehicle`), within how many seeds it must be found (`Seeds`), and who must find it (`Caught-by`).
+(`Vehicle`), within how many seeds it must be found (`Seeds`), who must find it (`Caught-by`), and, where that needs
+saying, why in this way (`Note`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ MUTANTS: Final = Path(__file__).parent
 COPIED: Final = ("streams", "models", "services", "infra", "region_sim", "tests")
 FILES: Final = ("pyproject.toml",)
 KEYS: Final = ("What", "Breaks", "Vehicle", "Seeds", "Caught-by")
+OPTIONAL_KEYS: Final = ("Note",)
 
 
 class MutantError(Exception):
@@ -57,7 +60,7 @@ def read_mutant(path: Path) -> Mutant:
     key = ""
     for line in path.read_text().partition("diff --git")[0].splitlines():
         name, colon, value = line.partition(": ")
-        if colon and name in KEYS:
+        if colon and name in (*KEYS, *OPTIONAL_KEYS):
             key = name
             found[key] = value.strip()
         elif line.strip() and key:
@@ -85,6 +88,12 @@ def copy_tree(place: Path) -> None:
         shutil.copytree(ROOT / name, place / name, ignore=ignored)
     for name in FILES:
         shutil.copy2(ROOT / name, place / name)
+    kernels = place / "streams" / "kernels"
+    for compiled in kernels.glob("__pycache__/kernels-*/kernels_*"):
+        # numba names the folder of its machine code after the folder of the source.
+        wanted = compiled.with_name(f"kernels_{hashlib.sha1(str(kernels.resolve()).encode()).hexdigest()}")
+        if not wanted.exists():
+            compiled.rename(wanted)
 
 
 def plant(mutant: Mutant, place: Path) -> None:
