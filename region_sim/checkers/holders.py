@@ -1,7 +1,8 @@
 """One holder an epoch: an epoch names one region, and one instance of its controller.
 
 Four witnesses must agree: whoever watched the leader key from outside, the markers in the rankings logs, the answers
-that clients accepted, and the controllers' own history with the receipts. And the key's epochs only ever grow.
+that clients accepted, and the controllers' own history with the receipts. The key's epochs only ever grow, and each is
+acquired once: a controller that takes another one's key for its own acquires it a second time.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def check(recorded: Recorded) -> Finding:
         for epoch, instances in sorted(holders.instances.items())
         if len(instances) > 1
     ]
-    problems += _backward(recorded)
+    problems += [*_backward(recorded), *_acquired_again(recorded)]
     if problems:
         return Finding(
             check=CHECK,
@@ -85,6 +86,19 @@ def _all(recorded: Recorded) -> _Holders:
         if piece.receipt.kind != "hole":
             holders.add(piece.receipt.epoch, piece.receipt.issued_by, "receipt", entry.index)
     return holders
+
+
+def _acquired_again(recorded: Recorded) -> list[str]:
+    """Epochs with several acquisitions. One that was only written down twice has one time."""
+    found: dict[Epoch, set[tuple[str, int]]] = {}
+    for transition in recorded.evidence(TransitionSeen):
+        if transition.kind == "acquired" and transition.epoch is not None:
+            found.setdefault(transition.epoch, set()).add((transition.region, transition.at_ms))
+    return [
+        f"epoch {epoch} was acquired {len(times)} times: {', '.join(f'{who} at {at}' for who, at in sorted(times))}"
+        for epoch, times in sorted(found.items())
+        if len(times) > 1
+    ]
 
 
 def _backward(recorded: Recorded) -> list[str]:

@@ -51,6 +51,14 @@ def test_a_receipt_that_another_region_wrote_in_a_term_is_found() -> None:
     assert found_by(NAME, history(end=end)).verdict == "invalid"
 
 
+def test_an_epoch_that_is_acquired_again_is_found_and_one_that_is_told_twice_is_not() -> None:
+    """Another controller of the same region took the key for its own; or its answer was lost, and it wrote again."""
+    again = history(end=lambda p: p.transitions.append(transition(3, 5.0, "east", "acquired", FIRST)))
+    assert "was acquired 2 times" in found_by(NAME, again).sentence
+    twice = history(end=lambda p: p.transitions.append(transition(3, -5.0, "east", "acquired", FIRST)))
+    assert found_by(NAME, twice).verdict == "valid"
+
+
 def test_an_epoch_that_goes_back_is_found() -> None:
     """A store that was restored gave out smaller numbers than before."""
     backward = history(end=lambda p: p.terms.append(term("west", (0, 7), 20.0)))
