@@ -209,11 +209,13 @@ class Broker:
 
     def ends(self, places: Iterable[Place] | None = None) -> dict[Place, LogEnd]:
         """The end of each partition and its leader epoch; what does not exist is left out. None: of all."""
-        return {
-            place: LogEnd(found.end, found.leader_epoch)
-            for place in (self._places() if places is None else places)
-            if (found := self._find(place)) is not None
-        }
+        ends = {}
+        for place in self._places() if places is None else places:
+            partitions = self._logs.get(place[0])
+            if partitions is not None and 0 <= place[1] < len(partitions):
+                found = partitions[place[1]]
+                ends[place] = LogEnd(found.low + len(found.records), found.leader_epoch)
+        return ends
 
     def lows(self, places: Iterable[Place] | None = None) -> dict[Place, int]:
         """The first offset that each partition holds; what does not exist is left out. None: of all."""
