@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from region_sim.backends.base import Backend, BackendName
+from region_sim.backends.base import Backend, BackendName, not_recovered
 from region_sim.errors import DrillBroken
 from region_sim.evidence import ControlTimes, DrillPlan
 from region_sim.faults.base import wait_until_none
@@ -129,16 +129,16 @@ class Conductor:
         began = self._history.add("invoke", "recover", CONDUCTOR)
         unhealed = await self._nemesis.heal_left()
         limit = self._drill.phases.heal_seconds_max
-        problem = await wait_until_none(self._clock, self._not_recovered, limit, STATUS_SECONDS)
+
+        async def still_ill() -> str | None:
+            return await not_recovered(self._backend)
+
+        problem = await wait_until_none(self._clock, still_ill, limit, STATUS_SECONDS)
         problem = unhealed or problem
         self._history.add(
             "ok" if problem is None else "fail", "recover", CONDUCTOR, call=began.index, error=problem or ""
         )
         self._watch.said("all regions are back" if problem is None else f"not recovered: {problem}")
-
-    async def _not_recovered(self) -> str | None:
-        backend = self._backend
-        return await backend.not_ready() or await backend.not_serving() or await backend.not_caught_up()
 
     async def _settle(self) -> None:
         """Without load: one frontier, and the receipts of what came back are closed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from region_sim.backends.base import Backend
+from region_sim.backends.base import Backend, not_recovered
 from region_sim.errors import RegionSimError
 from region_sim.evidence import FaultSeen
 from region_sim.faults.base import FaultPlay, wait_until_none
@@ -67,19 +67,21 @@ class Nemesis:
         self._watch = watch
         self._first = _First()
         self._struck: list[Struck] = []
+        self._over = [asyncio.Event() for _ in drill.faults]
+        """For each fault: it was struck, and healed where that has a time."""
+        self._latest = 0.0
+        """When the last of them began."""
 
     async def strike(self) -> None:
         """Carry out the timeline: each fault at its time, and its heal where that has a time; takeovers are awaited.
 
         Raises what a fault raises that is no RegionSimError.
         """
-        began = self._clock.monotonic()
+        began = self._latest = self._clock.monotonic()
         async with asyncio.TaskGroup() as group:
             for number, fault in sorted(enumerate(self._drill.faults), key=lambda pair: (pair[1].at_seconds, pair[0])):
                 group.create_task(self._one(number, fault, began))
-        last = max(fault.at_seconds for fault in self._drill.faults)
-        end = began + last + self._drill.phases.fault_seconds
-        await self._clock.sleep(max(end - self._clock.monotonic(), 0))
+        await self._until(self._latest + self._drill.phases.fault_seconds)
 
     async def heal_left(self) -> str | None:
         """Heal what is still broken; why something did not heal, or None."""
@@ -102,16 +104,32 @@ class Nemesis:
         return left
 
     async def _one(self, number: int, fault: Fault, began: float) -> None:
+        if fault.after_recovery:
+            await self._recovery_before(number)
+            began = self._clock.monotonic()
         await self._until(began + fault.at_seconds)
+        self._latest = max(self._latest, self._clock.monotonic())
         struck = await self._strike(number, fault)
-        if struck is None:
-            return
-        struck_at = self._clock.monotonic()
-        if struck.taken and self._takeover_due(struck):
-            await self._takeover(struck)
-        if fault.for_seconds is not None:
-            await self._until(struck_at + fault.for_seconds)
-            await self._heal(struck)
+        if struck is not None:
+            struck_at = self._clock.monotonic()
+            if struck.taken and self._takeover_due(struck):
+                await self._takeover(struck)
+            if fault.for_seconds is not None:
+                await self._until(struck_at + fault.for_seconds)
+                await self._heal(struck)
+        self._over[number].set()
+
+    async def _recovery_before(self, number: int) -> None:
+        """Wait until what came before is over and all regions are back, for as long as a heal may take."""
+        for over in self._over[:number]:
+            await over.wait()
+
+        async def still_ill() -> str | None:
+            return await not_recovered(self._backend)
+
+        limit = self._drill.phases.heal_seconds_max
+        problem = await wait_until_none(self._clock, still_ill, limit, STATUS_SECONDS)
+        self._watch.said("all regions are back" if problem is None else f"not recovered: {problem}")
 
     async def _strike(self, number: int, fault: Fault) -> Struck | None:
         """Choose the target, break it, and see that it is broken; None when nothing was broken."""

@@ -105,6 +105,8 @@ class _Fault(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: Target = "active"
     at_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """After the phase of faults began."""
+    after_recovery: bool = False
+    """at_seconds counts from when all faults before it in the file were healed and all regions were back."""
     for_seconds: Positive | None = None
     """Healed so long after it was injected; none: when the drill heals everything."""
 
@@ -360,11 +362,22 @@ def _fault_problem(fault: Fault, drill: Drill, sites: Sequence[str]) -> str | No
         return f'a {kind_of(fault)} fault needs topology.network = "namespaces": on loopback there is no network to cut'
     if fault.target not in (*WORDS_OF_TARGETS, *sites):
         return f"faults.target {fault.target!r} is none of {', '.join([*WORDS_OF_TARGETS, *sites])}"
-    if fault.target == "first" and (fault is drill.faults[0] or fault.at_seconds < drill.faults[0].at_seconds):
+    if fault.target == "first" and (
+        fault is drill.faults[0] or (fault.at_seconds < drill.faults[0].at_seconds and not fault.after_recovery)
+    ):
         return "the target `first` is whom the first fault of the file hit: that one must come before it"
+    if fault.after_recovery and (lasting := _lasting_before(fault, drill)) is not None:
+        return f"what comes after a recovery needs a for_seconds of the {kind_of(lasting)} before it, which never heals"
     if isinstance(fault, Cut | TopicLoss | Poison | Model) and fault.target in ("etcd-leader", topology.witness):
         return f"faults.target {fault.target!r} has neither a log nor a model"
     return _field_problem(fault, drill)
+
+
+def _lasting_before(fault: Fault, drill: Drill) -> Fault | None:
+    """A fault that stands until the drill heals everything, before this one; None when there is none."""
+    before = drill.faults[: next(place for place, other in enumerate(drill.faults) if other is fault)]
+    heals_nothing = (Switchover, Herd, Poison)
+    return next((one for one in before if one.for_seconds is None and not isinstance(one, heals_nothing)), None)
 
 
 def _field_problem(fault: Fault, drill: Drill) -> str | None:

@@ -96,3 +96,8 @@ class Backend(Protocol):
 
     async def collect_all(self) -> None:
         """Write down all logs (LogRows, LogRead, DeadSeen, MarkerSeen), receipts, terms and transitions."""
+
+
+async def not_recovered(backend: Backend) -> str | None:
+    """Why not all of a deployment is well by its own word; None when it is."""
+    return await backend.not_ready() or await backend.not_serving() or await backend.not_caught_up()

@@ -144,6 +144,17 @@ def test_targets_are_looked_up_when_their_time_comes() -> None:
     assert [piece.was_active for piece in seen] == [True, True, True, False, False]
 
 
+def test_a_fault_can_wait_until_what_came_before_it_is_mended() -> None:
+    """However long the regions take to come back; its time counts from then."""
+    course = Course(
+        drill_of(Kill(for_seconds=5.0), Pause(target="first", at_seconds=2.0, after_recovery=True, processes=["etcd"]))
+    )
+    struck = [at for type_, _, at in course.of("fault") if type_ == "ok"]
+    assert struck[1] == pytest.approx(5.0 + READY_SECONDS + 2.0, abs=0.6)
+    (recover, *_) = course.of("recover")
+    assert recover[2] == pytest.approx(struck[1] + PHASES.fault_seconds, abs=0.3)
+
+
 def test_what_a_world_refuses_is_written_down_and_nothing_is_broken() -> None:
     """No load, no fault: the verdict is unknown whatever comes."""
     course = Course(drill_of(Kill()), refuses="this world has no kill")

@@ -81,6 +81,7 @@ def test_what_is_wrong_is_refused_with_the_reason(change: str, words: str) -> No
         (["faults.0.times=3"], "needs the processes that crash"),
         (["faults.0.kind=switchover", "faults.0.to=mars"], "'mars' is no region"),
         (["faults.0.kind=poison", "faults.0.target=north"], "has neither a log nor a model"),
+        (["faults.1.kind=pause", "faults.1.after_recovery=true"], "needs a for_seconds of the kill before it"),
         (["faults.0.at_seconds=5", "faults.1.kind=pause", "faults.1.target=first"], "must come before it"),
     ],
 )
