@@ -15,8 +15,10 @@ from region_sim.checkers.stale import STALE_ERROR
 from region_sim.evidence import CountsSeen, DeadSeen, Epoch, ReceiptSeen, StateSeen, TermSeen
 from region_sim.history import Entry
 
-GATE_WORDS: Final = ("gate_refusals", "stale_dropped")
-"""What the regions' own parts count of their fences; see CountsSeen."""
+NOT_ACTIVE: Final = "problem:not-active"
+"""How a gateway's refusal names itself whose region may show no effects."""
+LEASE_OVER: Final = "the lease of this region"
+"""What stands in the refusal (as a bare client or the library has it) when a lease has just run out."""
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +29,10 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     answers: int = 0
     failovers: int = 0
     """Times that another region than before became active."""
-    fence_rejections: int = 0
-    """Stale answers refused by clients, stale rankings dropped, and answers that a shut gate did not give."""
+    gate_refusals: int = 0
+    """Rankings that nobody was given because a gate was shut: by a gateway, or at last by the processor."""
+    stale_rejections: int = 0
+    """Stale answers refused by the client library, and rankings of a smaller epoch dropped by gateways."""
     rebuilt_lives: int = 0
     """Regions that came back as another life and were rebuilt from copies."""
     replays: int = 0
@@ -45,7 +49,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
         """What did not occur and should have."""
         due = {
             "failovers": self.failovers,
-            "fence_rejections": self.fence_rejections,
+            "fence rejections": self.gate_refusals + self.stale_rejections,
             "replays or rebuilt_lives": self.replays + self.rebuilt_lives,
             "receipts_with_ranges": self.receipts_with_ranges,
         }
@@ -54,7 +58,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
 def coverage_of(entries: Iterable[Entry]) -> Coverage:
     """What one history shows."""
-    faults = acknowledged = answers = refused = rebuilt = dead = 0
+    faults = acknowledged = answers = refused = stale = rebuilt = dead = 0
     terms: dict[Epoch, str] = {}
     receipts: dict[str, bool] = {}
     counts: dict[str, int] = {}
@@ -62,7 +66,9 @@ def coverage_of(entries: Iterable[Entry]) -> Coverage:
         faults += entry.op == "fault" and entry.type == "ok"
         acknowledged += len(entry.acks)
         answers += entry.op == "search" and entry.type == "ok"
-        refused += entry.op == "search" and entry.error.startswith(STALE_ERROR)
+        if entry.op == "search" and entry.error:
+            stale += entry.error.startswith(STALE_ERROR)
+            refused += NOT_ACTIVE in entry.error or LEASE_OVER in entry.error
         piece = entry.evidence
         if isinstance(piece, TermSeen):
             terms[piece.epoch] = piece.region
@@ -82,7 +88,8 @@ def coverage_of(entries: Iterable[Entry]) -> Coverage:
         events_acknowledged=acknowledged,
         answers=answers,
         failovers=sum(before != after for before, after in pairwise(holders)),
-        fence_rejections=refused + sum(counts.get(word, 0) for word in GATE_WORDS),
+        gate_refusals=refused + counts.get("gate_refusals", 0),
+        stale_rejections=stale + counts.get("stale_dropped", 0),
         rebuilt_lives=rebuilt,
         replays=counts.get("replays", 0),
         receipts_with_ranges=sum(receipts.values()),

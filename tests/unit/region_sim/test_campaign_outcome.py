@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+import msgspec
 import pytest
 
 from region_sim.campaign.coverage import Coverage, coverage_of
@@ -16,7 +17,7 @@ from region_sim.history import HistoryWriter
 from region_sim.memory.clocks import MachineClock
 from region_sim.memory.kernel import Kernel
 
-FULL = Coverage(failovers=1, fence_rejections=1, replays=1, receipts_with_ranges=1)
+FULL = Coverage(failovers=1, gate_refusals=1, replays=1, receipts_with_ranges=1)
 
 
 def result(seed: int, verdict: str = "valid", coverage: Coverage = FULL) -> SeedResult:
@@ -35,15 +36,13 @@ def test_the_worst_verdict_counts() -> None:
     assert concluded([], [], backend="memory", workers=2, seconds=2.0).verdict == "unknown"
 
 
-@pytest.mark.parametrize("missing", ["failovers", "fence_rejections", "replays", "receipts_with_ranges"])
+@pytest.mark.parametrize("missing", ["failovers", "gate_refusals", "replays", "receipts_with_ranges"])
 def test_what_never_occurred_makes_it_unknown(missing: str) -> None:
     """Any of the four; that another seed had it is enough."""
-    without = Coverage(**{name: 1 for name in FULL.missing.__self__.__struct_fields__ if name != missing})
-    if missing == "replays":
-        without = Coverage(failovers=1, fence_rejections=1, receipts_with_ranges=1)
+    without = msgspec.structs.replace(FULL, **{missing: 0})
     campaign = concluded([result(1, coverage=without)], [], backend="memory", workers=1, seconds=1.0)
     assert campaign.verdict == "unknown"
-    assert missing in campaign.sentence
+    assert {"gate_refusals": "fence rejections"}.get(missing, missing) in campaign.sentence
     both = concluded([result(1, coverage=without), result(2)], [], backend="memory", workers=1, seconds=1.0)
     assert both.verdict == "valid"
 
@@ -68,10 +67,12 @@ def test_coverage_is_counted_from_the_history() -> None:
         )
         history.add("info", "collect", "collector", evidence=state)
     history.add("info", "search", "library-east", error="StaleAnswer: thrown away")
+    history.add("info", "search", "bare-east", error='503 {"type":"urn:meridian:problem:not-active"}')
     counts = CountsSeen(counts={"gate_refusals": 2, "stale_dropped": 3, "replays": 4})
     history.add("info", "collect", "collector", evidence=counts)
     found = coverage_of(history.entries)
-    assert (found.failovers, found.rebuilt_lives, found.fence_rejections, found.replays) == (2, 1, 6, 4)
+    assert (found.failovers, found.rebuilt_lives, found.gate_refusals, found.stale_rejections) == (2, 1, 3, 4)
+    assert found.replays == 4
     assert found.missing() == ["receipts_with_ranges"]
 
 
