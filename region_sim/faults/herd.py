@@ -13,13 +13,16 @@ from collections import Counter
 import aiohttp
 import msgspec
 
-from region_sim.faults.base import Scene
+from region_sim.faults.base import Scene, wait_until_none
 from region_sim.history import Said
 from region_sim.spec import Herd
 from services.client.events import rfc3339
 
 ANSWER_SECONDS_MAX = 10.0
 ALL_SECONDS_MAX = 60.0
+OPEN_SECONDS_MAX = 90.0
+"""Until the target's gateway says that it is ready; then they ask all the same."""
+POLL_SECONDS = 0.2
 SHED = (429, 503)
 SOURCE = "/drill/herd"
 HOPS_MAX = 2
@@ -42,6 +45,7 @@ class HerdPlay:
 
     async def inject(self) -> str:
         """See FaultPlay."""
+        shut = await wait_until_none(self._scene.clock, self._shut, OPEN_SECONDS_MAX, POLL_SECONDS)
         began = self._scene.clock.monotonic()
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX)
@@ -57,6 +61,7 @@ class HerdPlay:
         return (
             f"{self._fault.clients} clients asked {self._scene.target} {self._fault.searches_each} times each at once: "
             f"{counts}{f', {left} given up' if left else ''}, in {took:.1f} s"
+            f"{f' ({shut})' if shut else ''}"
         )
 
     async def not_injected(self) -> str | None:
@@ -69,6 +74,15 @@ class HerdPlay:
     async def not_healed(self) -> str | None:
         """Nothing."""
         return None
+
+    async def _shut(self) -> str | None:
+        """Why nobody could come back yet: a herd at a door that is shut for all tests nothing."""
+        limit = aiohttp.ClientTimeout(total=1.0)
+        try:
+            async with aiohttp.ClientSession(timeout=limit) as session, session.get(f"{self._url}/readyz") as answer:
+                return None if answer.status == 200 else f"{self._scene.target} was not ready"
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return f"{self._scene.target} did not answer"
 
     async def _client(self, session: aiohttp.ClientSession, number: int) -> None:
         for search in range(self._fault.searches_each):

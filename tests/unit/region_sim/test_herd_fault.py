@@ -24,8 +24,14 @@ class Door:
         self.asked: list[str] = []
         self.open_at_once = 0
         self.most_at_once = 0
+        self.knocked = 0
         self.over = asyncio.Event()
         self._redirect = redirect
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """From the third question on."""
+        self.knocked += 1
+        return web.Response(status=200 if self.knocked > 2 else 503)
 
     async def search(self, request: web.Request) -> web.Response:
         """Answer by how many came before."""
@@ -47,6 +53,7 @@ async def told(door: Door, herd: Herd, directory: Path) -> str:
     """What the play says of a herd at this door."""
     app = web.Application()
     app.router.add_post("/v1/search", door.search)
+    app.router.add_get("/readyz", door.ready)
     async with TestServer(app) as server:
         assert server.port is not None
         sites = [Site(name="east", kind="region", host="127.0.0.1", base_port=server.port)]
@@ -64,6 +71,7 @@ async def test_all_ask_at_once_and_every_answer_is_counted(tmp_path: Path) -> No
     """With and without a word on when to come back."""
     door = Door()
     said = await told(door, Herd(clients=5, searches_each=1), tmp_path)
+    assert door.knocked == 3, "they wait until it is ready"
     assert door.most_at_once == 5
     assert sorted(door.asked) == [f"herd-{number}" for number in range(5)]
     assert said.startswith(
@@ -93,12 +101,15 @@ async def test_a_herd_that_nobody_answers_ends(tmp_path: Path, monkeypatch: pyte
     assert "4 given up" in said
 
 
-async def test_a_door_that_is_shut_is_a_failure_of_each(tmp_path: Path) -> None:
-    """Connections that are refused are answers too."""
+async def test_a_door_that_stays_shut_is_a_failure_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that are refused are answers too, and nobody waits for ever."""
+    monkeypatch.setattr("region_sim.faults.herd.OPEN_SECONDS_MAX", 0.3)
     sites = [Site(name="east", kind="region", host="127.0.0.1", base_port=1)]
     deployment = Deployment(deployment_id="d", network="loopback", sites=sites, directory=str(tmp_path))
     play = play_of(Scene(ProcessBackend(deployment), SystemClock(), "east", ["east"]), Herd(clients=3), "")
-    assert "9 failed (ClientConnectorError)" in await play.inject()
+    said = await play.inject()
+    assert "9 failed (ClientConnectorError)" in said
+    assert said.endswith("(east did not answer)")
     said = play.said  # type: ignore[attr-defined]
     assert len({one.id for one in said}) == 9
     assert {one.user for one in said} == {"herd-0", "herd-1", "herd-2"}
