@@ -2,7 +2,7 @@
 
 Four witnesses must agree: whoever watched the leader key from outside, the markers in the rankings logs, the answers
 that clients accepted, and the controllers' own history with the receipts. The key's epochs only ever grow, and each is
-acquired once: a controller that takes another one's key for its own acquires it a second time.
+acquired by one process: a controller that takes another one's key for its own acquires it a second time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from region_sim.checkers.base import Finding
-from region_sim.checkers.recorded import Recorded
+from region_sim.checkers.recorded import Hit, Recorded
 from region_sim.evidence import Epoch, MarkerSeen, ReceiptSeen, TermSeen, TransitionSeen
 
 CHECK = "one holder an epoch"
@@ -89,16 +89,27 @@ def _all(recorded: Recorded) -> _Holders:
 
 
 def _acquired_again(recorded: Recorded) -> list[str]:
-    """Epochs with several acquisitions. One that was only written down twice has one time."""
-    found: dict[Epoch, set[tuple[str, int]]] = {}
+    """Epochs that were acquired, and again after the controller that had acquired them was killed.
+
+    The same process may come to its own key twice, when answers were lost.
+    """
+    found: dict[Epoch, set[tuple[int, str]]] = {}
     for transition in recorded.evidence(TransitionSeen):
-        if transition.kind == "acquired" and transition.epoch is not None:
-            found.setdefault(transition.epoch, set()).add((transition.region, transition.at_ms))
+        if transition.kind == "acquired" and transition.epoch is not None and recorded.are_clocks_true:
+            found.setdefault(transition.epoch, set()).add((transition.at_ms, transition.region))
     return [
-        f"epoch {epoch} was acquired {len(times)} times: {', '.join(f'{who} at {at}' for who, at in sorted(times))}"
+        f"epoch {epoch} was acquired at {earlier} and, by another process of {region}, again at {later}"
         for epoch, times in sorted(found.items())
-        if len(times) > 1
+        for (earlier, _), (later, region) in pairwise(sorted(times))
+        if any(_ends_controller(hit, region) and earlier < hit.began.unix_ms < later for hit in recorded.hits)
     ]
+
+
+def _ends_controller(hit: Hit, region: str) -> bool:
+    seen = hit.seen
+    if seen is None or seen.target != region or seen.kind not in ("kill", "wipe"):
+        return False
+    return seen.region_lost or "controller" in seen.details
 
 
 def _backward(recorded: Recorded) -> list[str]:
