@@ -103,6 +103,11 @@ class PartitionControl:
         return self.state is not None
 
     @property
+    def is_short(self) -> bool:
+        """Whether the origin's log ended before where it was seen, or is held, when it was last looked at."""
+        return self._short_since is not None
+
+    @property
     def is_stopped(self) -> bool:
         """Whether an alarm keeps it from going on with the source that it is about."""
         return any(found.until is None for found in self.alarms.values())

@@ -107,7 +107,9 @@ class CopiedLog:
     def take_ends(self, ends: Mapping[Place, LogEnd], asked_ms: int, now: float) -> None:
         """The origin was asked at `asked_ms` where the log ends: a contact only if it said so of every partition.
 
-        What a receipt promises about the time of the last contact must hold for each of them.
+        What a receipt promises about the time of the last contact must hold for each of them: whatever was acknowledged
+        before it is known here. A log that ends before where it was seen, or held, has lost records, and perhaps more
+        than anybody knew: it says nothing about what was acknowledged since.
         """
         for control in self.controls:
             end = ends.get(control.place)
@@ -115,7 +117,7 @@ class CopiedLog:
                 control.saw_end(end, now)
             else:
                 control.saw_no_topic(now)
-        if all(control.place in ends for control in self.controls):
+        if all(control.place in ends and control.is_known and not control.is_short for control in self.controls):
             self.last_contact_ms = asked_ms
 
     def take_answer(self, answer: HeldAnswer, held: dict[int, int]) -> None:

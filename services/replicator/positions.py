@@ -91,6 +91,8 @@ class Bounds:
     @property
     def end(self) -> int:
         """The largest end ever seen."""
+        if len(self.seen) == 1:
+            return self.seen[0][1]
         return max((end for _, end in self.seen), default=0)
 
     @property

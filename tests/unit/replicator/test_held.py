@@ -93,6 +93,8 @@ def test_a_contact_counts_once_every_partition_said_where_it_ends() -> None:
     """Of one that did not, what was acknowledged since is not known: the receipt must not claim a later contact."""
     copied = CopiedLog(LIFE, "east-1.events", 2, {"east": east_at(1000)}, SETTINGS)
     first, second = (control.place for control in copied.controls)
+    for control in copied.controls:
+        control.walked(CopyState(), "", "", 0.0)
     copied.take_ends({first: LogEnd(5, 0), second: LogEnd(3, 0)}, 1_000, 0.0)
     assert copied.last_contact_ms == 1_000
     copied.take_ends({first: LogEnd(9, 0)}, 2_000, 0.1)
@@ -100,6 +102,20 @@ def test_a_contact_counts_once_every_partition_said_where_it_ends() -> None:
     assert [copied.end_of(control) for control in copied.controls] == [9, 3]
     copied.take_ends({first: LogEnd(9, 0), second: LogEnd(4, 0)}, 3_000, 0.2)
     assert copied.last_contact_ms == 3_000
+
+
+def test_a_log_that_lost_records_is_no_contact() -> None:
+    """It may have acknowledged more than was ever seen: what was said since the last look would count as known."""
+    copied = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
+    (control,) = copied.controls
+    copied.take_ends({control.place: LogEnd(4, 0)}, 1_000, 0.0)
+    assert copied.last_contact_ms == 0, "what the copy holds was not looked at yet: whether this is less is not known"
+    control.walked(walked(5), "", "", 0.1)
+    copied.take_ends({control.place: LogEnd(7, 0)}, 2_000, 0.2)
+    copied.take_ends({control.place: LogEnd(6, 1)}, 3_000, 0.3)
+    assert copied.last_contact_ms == 2_000
+    copied.take_ends({control.place: LogEnd(7, 1)}, 4_000, 0.4)
+    assert copied.last_contact_ms == 4_000
 
 
 def test_only_a_count_of_exactly_what_is_missing_now_is_repeated() -> None:
@@ -125,9 +141,8 @@ def test_only_a_count_of_exactly_what_is_missing_now_is_repeated() -> None:
 def test_a_restarted_replicator_still_says_when_the_origin_was_last_heard(tmp_path: Path) -> None:
     """The origin may be gone by then: a receipt without that time would excuse every loss."""
     before = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
-    before.controls[0].known = CopyState()
+    before.controls[0].walked(CopyState(), "", "", 0.0)
     before.take_ends({before.controls[0].place: LogEnd(7, 1)}, asked_ms=1_234, now=1.0)
-    before.controls[0].state = CopyState()
     before.save(Checkpoints(tmp_path))
     after = CopiedLog(LIFE, "east-1.events", 1, {"east": east_at(1000)}, SETTINGS)
     assert after.report(2.0).last_contact_ms == 0
