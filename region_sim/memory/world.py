@@ -47,7 +47,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     etcd_election: float = 3.0
     """After so long to twice as long without a leader, a member of etcd stands for election."""
     cycle: float = 1.0
-    observe: float = 2.0
+    observe: float = 3.0
     rank_delay: float = 0.4
     hold_down: float = 20.0
     unreachable: float = 15.0
@@ -59,7 +59,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     boot: float = 1.0
     """From the start of a broker until it answers."""
     snapshot_interval: float = 20.0
-    receipts_cycle: float = 3.0
+    receipts_cycle: float = 4.0
     """How often receipts are brought up to date."""
     watch: float = 0.5
     """How often a controller's attendants look whether a term began."""
@@ -89,7 +89,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
         """See services.gateway.settings."""
         return GatewaySettings(
             ack=self.ack,
-            processor_poll_ms=2_000,
+            processor_poll_ms=3_000,
             ends_interval_seconds=1.0,
             view_interval_seconds=4.0,
             peer_fresh_seconds=4.0,
@@ -114,7 +114,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
         """See services.replicator.settings."""
         return ReplicatorSettings(
             tick_ms=1_000,
-            poll_interval_ms=1_000,
+            poll_interval_ms=1_500,
             report_interval_ms=2_000,
             report_calm_gap_ms=200,
             silence_seconds=4.0,
@@ -123,7 +123,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
             alarm_shown_seconds=20.0,
             delivery_timeout_ms=10_000,
             lives_interval_ms=2_000,
-            peers_interval_ms=3_000,
+            peers_interval_ms=4_000,
             own_interval_ms=4_000,
         )
 

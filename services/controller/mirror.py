@@ -89,7 +89,9 @@ class StoreMirror:
         """What the store holds, as far as it is known here."""
         if self._view is None:
             self._view = self._read()
-        return replace(self._view, confirmed_at=self._confirmed_at)
+        if self._view.confirmed_at != self._confirmed_at:
+            self._view = replace(self._view, confirmed_at=self._confirmed_at)
+        return self._view
 
     async def run(self) -> None:
         """List, watch, and begin anew whenever the watch ends."""
