@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -21,38 +20,35 @@ from prometheus_client import CollectorRegistry
 from region_sim.evidence import Prediction
 from region_sim.memory.features import StateFeaturizer, by_counters, by_popularity
 from region_sim.memory.inference import FEATURES, asks_worker
-from region_sim.memory.kafka import LocalKafka, SimProbe, SimProducer
+from region_sim.memory.kafka import SimProbe
+from region_sim.memory.processor_parts import AlwaysLevel, Heard, SimDelivery, SimEpochsSeen, SimRankingsEnds, Tallies
 from region_sim.memory.session import RouteBook
 from region_sim.memory.together import run_all
 from services.controller.client import LeaseFollower
 from services.controller.observe import ASK_FAILED
 from services.coordination.lease import LeaseStore
 from services.processor import client
-from services.processor.admission import Course
 from services.processor.answering import Answerer
 from services.processor.client import SnapshotOffer
 from services.processor.cuts import acknowledged, examine_with, seal
 from services.processor.gate import LeasedGate
 from services.processor.held_digests import HeldDigests
 from services.processor.identity import Identity
-from services.processor.ladder import Ladder, StepDown
+from services.processor.ladder import Ladder
 from services.processor.live import marks_of
 from services.processor.logs import KnownLogs, Logs, lives_among
-from services.processor.markers import Markers, RankingsEnds
+from services.processor.markers import Markers
 from services.processor.rebuild import Copying, Peer
 from services.processor.surface import Shown, Surface
 from services.processor.terms import TermKeeper
-from streams.asks import Ask, Ranking, decode_asks, encode_ranking
-from streams.broker_probe import BrokerProbe
+from streams.asks import Ask, Ranking, encode_ranking
 from streams.dead_letter import DeadLetter, bury
-from streams.delivery import BY_KEY, Delivery, DeliveryError
+from streams.delivery import Delivery
 from streams.epochs import epoch_header
 from streams.errors import LogTruncated
-from streams.fold import Applied, Fold
-from streams.frame import HEADER_ASKS, header
+from streams.fold import Fold
 from streams.intake import Intake, LogRecord
-from streams.logs import events_log, partition_of, rankings_log
-from streams.position import Position
+from streams.logs import events_log, rankings_log
 from streams.replay import ReplayResult, replay
 from streams.state import State
 from streams.truncation import EpochsSeen, LogUnreachableError, Place, Watch
@@ -63,130 +59,6 @@ if TYPE_CHECKING:
 READ_MAX = 200
 COPIES_SECONDS = 0.5
 _encode = msgspec.json.Encoder().encode
-
-
-class SimDelivery:
-    """Writes records and tells what became of them, shaped like Delivery."""
-
-    def __init__(self, kafka: LocalKafka, timeout_seconds: float) -> None:
-        self._kafka = kafka
-        self._producer = SimProducer(kafka, timeout_seconds)
-
-    async def deliver(
-        self, topic: str, value: bytes, *, key: bytes, headers: Sequence[tuple[str, bytes]], partition: int = BY_KEY
-    ) -> None:
-        """See Delivery."""
-        done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-
-        def report(error: str | None, _offset: int) -> None:
-            if not done.done():
-                done.set_result(error)
-
-        self.send(topic, value, key=key, headers=headers, partition=partition, report=report)
-        error = await done
-        if error is not None:
-            raise DeliveryError(f"a record for {topic} was not acknowledged: {error}")
-
-    def send(
-        self,
-        topic: str,
-        value: bytes,
-        *,
-        key: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        partition: int = BY_KEY,
-        report: object = None,
-    ) -> None:
-        """Queue a record."""
-        if partition == BY_KEY:
-            count = self._kafka.broker.partition_counts().get(topic, 1)
-            partition = partition_of(int.from_bytes(key[:8].ljust(8, b"\0"), "little"), count)
-        given = report if callable(report) else _nobody
-        self._producer.produce(topic, partition, value, headers, key, given)
-
-
-def _nobody(_error: str | None, _offset: int) -> None:
-    """Nobody waits for this report."""
-
-
-class SimRankingsEnds(RankingsEnds):
-    """How far each rankings log goes, asked of the modelled broker."""
-
-    def __init__(self, kafka: LocalKafka, logs: KnownLogs) -> None:
-        self._probe = cast("BrokerProbe", SimProbe(kafka))
-        self._consumer = kafka.consumer()
-        self._logs = logs
-        self._timeout_seconds = 1.0
-        self._known: dict[Place, tuple[int, int]] = {}
-
-
-class SimEpochsSeen(EpochsSeen):
-    """Notes leader epochs record by record: there are no batches here."""
-
-    def took(self, place: Place, offset: int, leader_epoch: int) -> None:
-        """A record was fetched."""
-        ranges = self._ranges.get(place, ())
-        if not (ranges and ranges[-1][1] == leader_epoch and ranges[-1][0] <= offset):
-            self._ranges[place] = (*(entry for entry in ranges if entry[0] < offset), (offset, leader_epoch))
-
-
-class _AlwaysLevel:
-    """Nothing is on its way into retrieval: items are read from the state."""
-
-    async def level(self, timeout_seconds: float) -> bool:  # noqa: ARG002 - the shape of Changes
-        """See Changes."""
-        return True
-
-
-class Tallies:
-    """What became of asks and records, as plain counts."""
-
-    def __init__(self, counts: Counter[str]) -> None:
-        self._counts = counts
-        self.problems: list[BaseException] = []
-
-    def ask_ended(self, kind: str, outcome: str, rung: str) -> None:  # noqa: ARG002 - the shape of AskObserver
-        """See AskObserver."""
-        self._counts["gate_refusals"] += outcome == Course.DROP_GATE.value
-
-    def ask_failed(self, kind: str, bug: BaseException) -> None:  # noqa: ARG002 - the shape of AskObserver
-        """See AskObserver."""
-        self.problems.append(bug)
-
-    def stepped_down(self, why: StepDown) -> None:
-        """See AskObserver."""
-
-    def stage(self, name: str, seconds: float) -> None:
-        """See AskObserver."""
-
-
-class Heard:
-    """The intake's observer: asks of the own log go to the answerer."""
-
-    def __init__(self, answerer: Answerer, own_log: str) -> None:
-        self._answerer = answerer
-        self._own_log = own_log
-
-    def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:  # noqa: ARG002 - the shape of Observer
-        """See Observer."""
-        raw = header(record.headers, HEADER_ASKS) if record.log == self._own_log else None
-        if raw is not None:
-            for ask in decode_asks(raw):
-                self._answerer.submit(ask, record.appended_ms)
-        self._answerer.advanced()
-
-    def duplicate(self, record: LogRecord) -> None:
-        """See Observer."""
-
-    def buried(self, record: LogRecord, position: Position, reason: str) -> None:  # noqa: ARG002 - the shape of Observer
-        """See Observer."""
-        self._answerer.advanced()
-
-    def dropped(self, record: LogRecord, reason: str) -> None:
-        """See Observer."""
-
-    def unreachable(self, problem: LogUnreachableError) -> None:
-        """See Observer."""
 
 
 class ProcessorPart:
@@ -371,7 +243,7 @@ class ProcessorPart:
             clock=self._clock,
             limits=self._settings.ask_limits,
             observer=self.tallies,
-            changes=_AlwaysLevel(),
+            changes=AlwaysLevel(),
         )
 
     def _make_intake(self, seen: EpochsSeen, answerer: Answerer) -> Intake:
