@@ -49,6 +49,7 @@ SHORT_SECONDS: Final = (3.0, 10.0)
 QUIET_SECONDS: Final = (8.0, 14.0)
 QUIET_AFTER_LOSS_SECONDS: Final = (18.0, 26.0)
 """After data was destroyed: until the other region's copy is whole again. What is destroyed before that is nowhere."""
+BEHIND_SHARE: Final = 0.6
 CLOCK_RATE_ERROR_MAX: Final = 0.000_5
 """What the regions' settings allow for is twice that."""
 PROCESSES: Final = ("etcd", "kafka", "inference", "processor", "gateway", "replicator", "controller")
@@ -108,7 +109,13 @@ def _faults(draw: random.Random) -> tuple[list[Fault], float]:
         due = -(-(FAULTS_MIN - len(faults)) // (len(kinds) - place))
         if kind == "taking":
             lasts = draw.uniform(*TAKEN_SECONDS)
-            main = draw.choices(takings, taking_weights)[0](draw, at, lasts)
+            # Copiers that are behind when data is destroyed: what nobody else holds then must stand in a receipt.
+            lead = round(draw.uniform(2.0, 5.0), 2) if draw.random() < BEHIND_SHARE else 0.0
+            main = draw.choices(takings, taking_weights)[0](draw, round(at + lead, 2), lasts)
+            if lead and _destroys(main):
+                faults.append(
+                    Pause(target="passive", at_seconds=at, for_seconds=round(lead + 1.0, 2), processes=["replicator"])
+                )
             found = [main, *_companions(draw, minors, minor_weights, at, lasts, max(due - 1, draw.randint(0, 2)), main)]
         else:
             lasts = draw.uniform(8.0, 16.0)
