@@ -44,6 +44,20 @@ class Acquired:
     operation_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Something that the history shall hold, as of when it happened."""
+
+    at_ms: int
+    kind: str
+    sentence: str
+    by: str
+    epoch: tuple[int, int] | None
+    operation_id: str
+    token: str
+    """So that what was written, and not heard of, is not written twice."""
+
+
 class Performer:
     """Holds what is this controller's own: its term, and whether its gate is shut."""
 
@@ -62,7 +76,8 @@ class Performer:
         self._hold_down_seconds = hold_down_seconds
         self._shut: Shut | None = None
         self._history = History(store)
-        self._to_record: list[tuple[str, str, str, tuple[int, int] | None, str]] = []
+        self._to_record: list[_Due] = []
+        self._noted = 0
         self.hold_down_until = float("-inf")
         self.hold_down_because = ""
         self.acquired: Acquired | None = None
@@ -96,23 +111,26 @@ class Performer:
     async def record(self) -> None:
         """Write what is due into the history; what cannot be written stays due."""
         while self._to_record:
-            kind, sentence, by, epoch, operation_id = self._to_record[0]
+            due = self._to_record[0]
             await self._history.append(
-                at_ms=self._clock.unix_ms(),
+                at_ms=due.at_ms,
                 region=self._who.region,
-                kind=kind,
-                sentence=sentence,
-                by=by,
-                epoch=epoch,
-                operation_id=operation_id,
+                kind=due.kind,
+                sentence=due.sentence,
+                by=due.by,
+                epoch=due.epoch,
+                operation_id=due.operation_id,
+                token=due.token,
             )
             self._to_record.pop(0)
 
     def note(
         self, kind: str, sentence: str, *, by: str = "", epoch: tuple[int, int] | None = None, operation_id: str = ""
     ) -> None:
-        """Have something written into the history soon."""
-        self._to_record.append((kind, sentence, by, epoch, operation_id))
+        """Have something written into the history soon, as of now."""
+        self._noted += 1
+        token = f"{self._who.instance}/{self._noted}"
+        self._to_record.append(_Due(self._clock.unix_ms(), kind, sentence, by, epoch, operation_id, token))
 
     async def _do(self, transition: Transition) -> None:
         match transition:

@@ -37,6 +37,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     epoch: tuple[int, int] | None = None
     operation_id: str = ""
     """Appending twice under the same operation and kind makes one entry; empty: never the same."""
+    token: str = ""
+    """Of one thing that one process had to say: appending it twice makes one entry; empty: never the same."""
     previous: str
     """Hash of the entry before, 64 hex digits."""
     digest: str = ""
@@ -69,17 +71,19 @@ class History:
         by: str = "",
         epoch: tuple[int, int] | None = None,
         operation_id: str = "",
+        token: str = "",
     ) -> Entry:
         """Add an entry after the last one and return it.
 
-        Raises StoreUnavailable when it is unknown whether it was added; with an `operation_id` it can be tried again.
+        Raises StoreUnavailable when it is unknown whether it was added; with an `operation_id` or a `token` it can be
+        tried again.
         """
         # An operation's entry may lie anywhere: it is looked for, as operations are rare.
         last = None if operation_id else self._last
         for _ in range(_CAS_TRIES):
             if last is None:
                 known = await self.entries()
-                done = [entry for entry in known if operation_id and _same(entry, operation_id, kind)]
+                done = [entry for entry in known if _same(entry, operation_id, kind, token)]
                 if done:
                     return done[-1]
                 last = known[-1] if known else None
@@ -93,6 +97,7 @@ class History:
                     by=by,
                     epoch=epoch,
                     operation_id=operation_id,
+                    token=token,
                     previous=FIRST_PREVIOUS if last is None else last.digest,
                 )
             )
@@ -124,8 +129,10 @@ def verify(entries: Sequence[Entry]) -> str | None:
     return None
 
 
-def _same(entry: Entry, operation_id: str, kind: str) -> bool:
-    return (entry.operation_id, entry.kind) == (operation_id, kind)
+def _same(entry: Entry, operation_id: str, kind: str, token: str) -> bool:
+    if token and entry.token == token:
+        return True
+    return bool(operation_id) and (entry.operation_id, entry.kind) == (operation_id, kind)
 
 
 def _sealed(entry: Entry) -> Entry:

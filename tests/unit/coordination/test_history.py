@@ -26,10 +26,10 @@ class LosesAnswers(MemoryStore):
         return written
 
 
-async def add(history: History, sentence: str, operation_id: str = "") -> Entry:
+async def add(history: History, sentence: str, operation_id: str = "", token: str = "") -> Entry:
     """One entry."""
     return await history.append(
-        at_ms=1, region="east", kind="pause", sentence=sentence, epoch=(0, 4), operation_id=operation_id
+        at_ms=1, region="east", kind="pause", sentence=sentence, epoch=(0, 4), operation_id=operation_id, token=token
     )
 
 
@@ -71,6 +71,22 @@ async def test_a_lost_answer_makes_one_entry(*, restarted: bool) -> None:
     assert again.sequence == 2
     assert (await add(history, "paused", "op-1")).sequence == 2
     assert len(await history.entries()) == (3 if restarted else 2)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+async def test_what_belongs_to_no_operation_is_written_once_too(others: int) -> None:
+    """A controller that acquired the lease says so once, however many answers are lost, and whoever writes between."""
+    store = LosesAnswers()
+    history, other = History(store), History(store)
+    await add(history, "before")
+    store.silent = True
+    with pytest.raises(StoreUnavailable):
+        await add(history, "acquired", token="east/1")
+    for number in range(others):
+        await add(other, f"{number}")
+    assert [(await add(history, "acquired", token="east/1")).sequence for _ in range(2)] == [2, 2]
+    assert (await add(history, "acquired", token="east/2")).sequence == 3 + others
+    assert verify(await history.entries()) is None
 
 
 @pytest.mark.parametrize(
