@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 import aiohttp
+import msgspec
 
 from services.common.clock import Clock
 from services.common.deployment import Deployment
@@ -108,8 +109,9 @@ class ReceiptsDesk:
     async def _cycle(self) -> None:
         if self._taken_over is not None:
             await self._collect(self._taken_over)
-        receipts = await self._book.mirror()
-        self.open_count = sum(each.state == "open" for each in receipts)
+        receipts = list(await self._book.mirror())
+        still_open = [each for each in receipts if each.state == "open"]
+        self.open_count = len(still_open)
         self._metrics.receipts_open.set(self.open_count)
         epoch = self._epoch()
         if epoch is None:
@@ -124,7 +126,7 @@ class ReceiptsDesk:
                     continue  # its processes answer: what is silent is not the region
                 evidence = await self._evidence(case.life, reports)
                 await self._write(case, epoch, evidence, self._survivors(case, reports), receipts, None)
-        await self._advance([each for each in receipts if each.state == "open"], reports)
+        await self._advance(still_open, reports)
 
     async def _collect(self, takeover: Takeover) -> None:
         """What is known at the moment of the takeover."""
@@ -139,7 +141,7 @@ class ReceiptsDesk:
             self._pending = (case, takeover, evidence, self._survivors(case, reports))
         self._taken_over = None
 
-    async def _write_pending(self, receipts: Sequence[Receipt]) -> None:
+    async def _write_pending(self, receipts: list[Receipt]) -> None:
         if self._pending is None:
             return
         case, takeover, evidence, survivors = self._pending
@@ -164,12 +166,14 @@ class ReceiptsDesk:
         epoch: tuple[int, int],
         evidence: list[LogEvidence],
         survivors: list[str],
-        receipts: Sequence[Receipt],
+        receipts: list[Receipt],
         takeover: Takeover | None,
     ) -> None:
+        """Keep the case's receipt, and add it to `receipts`: the next case of this cycle has to know of it."""
         operation = takeover.operation if takeover is not None else None
+        wanted = new_receipt_id(case.life.incarnation, epoch)
         receipt = issue(
-            receipt_id=_free_id(new_receipt_id(case.life.incarnation, epoch), case, receipts),
+            receipt_id=_free_id(wanted, case, receipts),
             kind=case.kind,
             life=case.life,
             was_active=case.was_active,
@@ -183,7 +187,14 @@ class ReceiptsDesk:
             accepted_loss_events=operation.accepted_loss_events if operation is not None else None,
             timeline=_timeline(takeover, self._serving_ms()),
         )
-        await self._book.put(receipt)
+        kept = await self._book.put(receipt)
+        receipts.append(kept)
+        while not _is_of(kept, case):
+            # Somebody else took the id meanwhile, for something else.
+            receipt = msgspec.structs.replace(receipt, receipt_id=_free_id(wanted, case, receipts))
+            kept = await self._book.put(receipt)
+            receipts.append(kept)
+        receipt = kept
         events = "an unknown number of" if receipt.events_listed is None else str(receipt.events_listed)
         sentence = f"receipt {receipt.receipt_id} ({receipt.kind}): {events} events in {len(receipt.ranges)} ranges"
         log.warning(sentence, reason=receipt.reason, last_contact_ms=receipt.last_contact_ms)
@@ -211,11 +222,16 @@ def _timeline(takeover: Takeover | None, serving_ms: int) -> Timeline:
     )
 
 
+def _is_of(receipt: Receipt, case: Case) -> bool:
+    """Whether a receipt that has the id which a case wants is that case's own: written before, and not heard of."""
+    return receipt.state == "open" and receipt.kind == case.kind
+
+
 def _free_id(wanted: str, case: Case, receipts: Sequence[Receipt]) -> str:
     """The usual id, unless an earlier receipt of another kind, or one that is closed, has it."""
     taken = {each.receipt_id: each for each in receipts}
     found = taken.get(wanted)
-    if found is None or (found.state == "open" and found.kind == case.kind):
+    if found is None or _is_of(found, case):
         return wanted
     number = 2
     while f"{wanted}-{number}" in taken:

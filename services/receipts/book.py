@@ -12,11 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from services.common.logging import get_logger
 from services.coordination.base import ABSENT, CasConflict, CoordinationError, KeyValueStore, StoreDamaged
 from services.coordination.keys import RECEIPTS
 from services.receipts.model import Receipt
 
 _CAS_TRIES = 50
+
+log = get_logger(__name__)
 
 
 class NoSuchReceipt(CoordinationError):
@@ -31,6 +34,7 @@ class ReceiptBook:
         self._directory = directory
         self._mirrored: dict[str, Receipt] = {}
         self._restored = False
+        self._disk_refuses = False
 
     async def put(self, receipt: Receipt) -> Receipt:
         """Keep a new receipt and return what is kept under its id: the first one, when it is put again.
@@ -77,7 +81,11 @@ class ReceiptBook:
         raise CasConflict(f"{RECEIPTS}{receipt_id} was changed by others {_CAS_TRIES} times in a row")
 
     async def mirror(self) -> list[Receipt]:
-        """Bring this region's files up to date and return every receipt. Raises OSError when the disk refuses."""
+        """Bring this region's files up to date and return every receipt. Raises OSError when they cannot be read.
+
+        A disk that takes none of them (it is full) stops nothing else: the store has them, and they are written with
+        the next call for which there is room.
+        """
         receipts = await self.all()
         if not self._restored:
             missing = await asyncio.to_thread(self._only_on_disk, {receipt.receipt_id for receipt in receipts})
@@ -85,8 +93,15 @@ class ReceiptBook:
             self._restored = True
         changed = [receipt for receipt in receipts if self._mirrored.get(receipt.receipt_id) != receipt]
         if changed:
-            await asyncio.to_thread(self._write, changed)
-            self._mirrored.update({receipt.receipt_id: receipt for receipt in changed})
+            try:
+                await asyncio.to_thread(self._write, changed)
+            except OSError as problem:
+                if not self._disk_refuses:
+                    log.warning("receipts are written to the disk later: the store has them", reason=str(problem))
+                self._disk_refuses = True
+            else:
+                self._disk_refuses = False
+                self._mirrored.update({receipt.receipt_id: receipt for receipt in changed})
         return receipts
 
     def _only_on_disk(self, known: set[str]) -> list[Receipt]:

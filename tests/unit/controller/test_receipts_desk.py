@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 import msgspec
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from services.common.clock import SystemClock
 from services.common.deployment import PORT_OFFSETS, Deployment, Site
 from services.controller.cases import Takeover
+from services.controller.metrics import ControllerMetrics
 from services.controller.receipts_desk import ReceiptsDesk
 from services.coordination import MemoryStore
-from services.coordination.lives import Life
+from services.coordination.lives import Life, LogCut
 from services.coordination.region_record import raise_acknowledged_ends
 from services.receipts import Range, ReceiptBook
 from services.replicator.client import LogReport, PartitionReport, ReplicationReport
@@ -70,33 +74,46 @@ class West:
         await self._runner.cleanup()
 
 
-async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) -> None:
-    """It was killed before the region that it copies from: until it has looked, it seems to hold nothing at all."""
-    clock, store = SystemClock(), MemoryStore()
+@asynccontextmanager
+async def desk_of_west(
+    place: Path, lives: list[Life], said: ReplicationReport, notes: list[str] | None = None
+) -> AsyncIterator[tuple[ReceiptsDesk, ReceiptBook, West]]:
+    """West's desk in the term that began when east was lost."""
+    store = MemoryStore()
     await raise_acknowledged_ends(store, "east-1.events", {0: 100})
-    ignored: Any = None
     async with West() as west, aiohttp.ClientSession() as session:
+        west.said = said
         sites = [
             Site(name="east", kind="region", host="127.0.0.1", base_port=9),
             Site(name="west", kind="region", host="127.0.0.1", base_port=west.port - PORT_OFFSETS["replicator"]),
         ]
-        book = ReceiptBook(store, tmp_path)
+        book = ReceiptBook(store, place)
         desk = ReceiptsDesk(
             store,
             book,
             session,
-            Deployment(deployment_id="test", network="loopback", sites=sites, directory=str(tmp_path)),
+            Deployment(deployment_id="test", network="loopback", sites=sites, directory=str(place)),
             "west",
-            clock,
-            ignored,
-            lives=lambda: [LIFE],
+            SystemClock(),
+            ControllerMetrics(CollectorRegistry()),
+            lives=lambda: lives,
             epoch=lambda: (0, 7),
             serving_ms=lambda: 1,
-            note=lambda *_: None,
+            note=lambda _, sentence: (notes if notes is not None else []).append(sentence),
             unreachable_seconds=10.0,
         )
-        takeover = Takeover((0, 7), "east", 1, 2, clock.unix_ms(), "the lease ran out", None)
-        west.said = report(0, walked=False)
+        yield desk, book, west
+
+
+def takeover_of_east() -> Takeover:
+    """West took over just now."""
+    return Takeover((0, 7), "east", 1, 2, SystemClock().unix_ms(), "the lease ran out", None)
+
+
+async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) -> None:
+    """It was killed before the region that it copies from: until it has looked, it seems to hold nothing at all."""
+    async with desk_of_west(tmp_path, [LIFE], report(0, walked=False)) as (desk, book, west):
+        takeover = takeover_of_east()
         await desk._collect(takeover)
         await desk._write_pending([])
         assert await book.all() == []
@@ -105,3 +122,35 @@ async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) 
         await desk._write_pending([])
         (receipt,) = await book.all()
         assert Range(log="east-1.events", partition=0, start=93, end=100, events=7) in receipt.ranges
+
+
+async def test_two_cases_of_one_life_in_one_cycle_have_a_receipt_each(tmp_path: Path) -> None:
+    """The life that was active is lost, and has lost part of its log: neither is noted under the other's id."""
+    cut = LogCut(log="east-1.events", partition=0, found=98, acknowledged_end=100)
+    life = msgspec.structs.replace(LIFE, cuts=(cut,), sealed_because="it lost records")
+    notes: list[str] = []
+    async with desk_of_west(tmp_path, [life], report(93, walked=True), notes) as (desk, book, _):
+        desk.took_over(takeover_of_east())
+        await desk._cycle()
+        assert {each.receipt_id: each.kind for each in await book.all()} == {
+            "east-1-0-7": "failover",
+            "east-1-0-7-2": "cut",
+        }
+        assert [sentence.split(":")[0] for sentence in notes] == [
+            "receipt east-1-0-7 (failover)",
+            "receipt east-1-0-7-2 (cut)",
+        ]
+
+
+async def test_an_id_that_somebody_took_meanwhile_is_left_to_them(tmp_path: Path) -> None:
+    """What is noted is what was kept, not what was meant to be."""
+    notes: list[str] = []
+    async with desk_of_west(tmp_path, [LIFE], report(93, walked=True), notes) as (desk, book, _):
+        await desk._collect(takeover_of_east())
+        await desk._write_pending([])
+        (first,) = await book.all()
+        await book.change(first.receipt_id, lambda found: msgspec.structs.replace(found, state="healed"))
+        await desk._collect(takeover_of_east())
+        await desk._write_pending([])  # a list from before
+        assert [each.receipt_id for each in await book.all()] == ["east-1-0-7", "east-1-0-7-2"]
+        assert notes[-1].startswith("receipt east-1-0-7-2 (failover)")

@@ -1,6 +1,7 @@
 """Receipts are kept once, changed by one at a time, and never forgotten."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,23 @@ async def test_every_region_has_the_receipts_as_files(tmp_path: Path) -> None:
     await book.mirror()
     assert read_receipts(file)[0].remaining == []
     assert [path.name for path in (tmp_path / "receipts").iterdir()] == ["east-1-0-7.json"]
+
+
+async def test_a_full_disk_keeps_no_receipt_from_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader whose disk is full goes on; the files are written once there is room again."""
+    book = ReceiptBook(MemoryStore(), tmp_path)
+    await book.put(receipt())
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", full)
+        assert await book.mirror() == [receipt()]
+        assert await book.mirror() == [receipt()]
+        assert read_receipts(tmp_path) == []
+    await book.mirror()
+    assert read_receipts(tmp_path) == [receipt()]
 
 
 async def test_a_store_that_lost_its_receipts_gets_them_back(tmp_path: Path) -> None:
