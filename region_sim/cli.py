@@ -17,7 +17,7 @@ import typer
 from region_sim.backends.base import BACKENDS
 from region_sim.campaign.command import campaign
 from region_sim.checkers.base import worst
-from region_sim.errors import BadDrill, RegionSimError
+from region_sim.errors import BadDrill, HistoryDamaged, RegionSimError
 from region_sim.exits import BAD_DRILL, BROKEN, Concluded
 from region_sim.interrupted import both_interrupt
 from region_sim.report.cli import register as add_report_to
@@ -111,7 +111,15 @@ def judge(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict and nothing else.")] = False,
 ) -> None:
     """Judge a drill's history again, and write its verdict.json anew."""
-    verdict = judge_directory(directory)
+    try:
+        verdict = judge_directory(directory)
+    except HistoryDamaged as error:
+        raise HistoryDamaged(
+            f"{error}. Name the directory of a run, such as drills/kill-active/latest; without a whole history there "
+            "is no verdict: run the drill again"
+        ) from error
+    except OSError as error:
+        raise BadDrill(f"the verdict cannot be written to {directory}: {error.strerror}") from error
     if json:
         _print_json(verdict)
     else:
@@ -176,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
+    failed = ""
     try:
         app(list(arguments), prog_name="region-sim")
         code = 0
@@ -184,16 +193,22 @@ def run_command(arguments: Sequence[str]) -> int:
     except SystemExit as ended:
         # Typer ends so after --help (0) and, having said why, when it does not understand the command line.
         code = BAD_DRILL if ended.code else 0
+        failed = "the command line is not understood; the error output says why" if code else ""
     except (BadDrill, SettingsError) as error:
-        print(f"region-sim: {error}", file=sys.stderr)
-        code = BAD_DRILL
+        code, failed = BAD_DRILL, _told(str(error))
     except RegionSimError as error:
-        print(f"region-sim: {error}", file=sys.stderr)
-        code = BROKEN
+        code, failed = BROKEN, _told(str(error))
     except KeyboardInterrupt:
-        print("region-sim: interrupted", file=sys.stderr)
-        code = BROKEN
-    except Exception:  # noqa: BLE001 - the outermost loop: whatever it is, it is no verdict
+        code, failed = BROKEN, _told("interrupted")
+    except Exception as error:  # noqa: BLE001 - the outermost loop: whatever it is, it is no verdict
         traceback.print_exc()
-        code = BROKEN
+        code, failed = BROKEN, f"{type(error).__name__}: {error}"
+    if failed and "--json" in arguments:
+        # Who reads the output as JSON finds JSON there, whatever happened.
+        _print_json({"error": failed, "exit_code": code})
     return code
+
+
+def _told(sentence: str) -> str:
+    print(f"region-sim: {sentence}", file=sys.stderr)
+    return sentence

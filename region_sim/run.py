@@ -24,6 +24,7 @@ from region_sim.faults.small_disk import small_disks
 from region_sim.history import HistoryWriter
 from region_sim.inside import ORDER_FILE, Order
 from region_sim.interrupted import undisturbed
+from region_sim.places import made
 from region_sim.spec import DiskFull, Drill, sound
 from region_sim.verdict import HISTORY_FILE, Verdict, judge_directory
 from region_sim.watching import Lines
@@ -198,11 +199,10 @@ def _started(drill: Drill, options: RunOptions, sites: Path) -> Iterator[Deploym
 
 
 def _directory(out: Path, name: str, clock: Clock) -> Path:
-    """Make the directory of one run, named after the time."""
+    """Make the directory of one run, named after the time. Raises BadDrill."""
     at = datetime.fromtimestamp(clock.unix_ms() / 1000, UTC)
     directory = out / name / at.strftime("%Y%m%dT%H%M%S.%f")[:-3]
-    directory.mkdir(parents=True)
-    return directory
+    return made(directory, anew=True)
 
 
 def _link_latest(directory: Path) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from region_sim.errors import BadDrill
 
 DRILL_DIR: Final = Path(__file__).parent / "drills"
+KEYS: Final = "docs/operating/drills.md lists the keys of a drill"
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -289,13 +290,13 @@ def load_drill(name: str, changes: Sequence[str] = ()) -> Drill:
         there = ", ".join(sorted(found.stem for found in DRILL_DIR.glob("*.toml")))
         raise BadDrill(f"there is no drill {name!r}; there are: {there}. A file is named by its path.") from None
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BadDrill(f"{path} cannot be read: {error}") from error
+        raise BadDrill(f"{path} cannot be read: {error}. It has to be a file of TOML; {KEYS}") from error
     for change in changes:
         _replace(table, change)
     try:
         drill = msgspec.convert(table, Drill)
     except msgspec.ValidationError as error:
-        raise BadDrill(f"drill {name!r}: {error}") from error
+        raise BadDrill(f"drill {name!r}: {error}; {KEYS}") from error
     return sound(drill)
 
 

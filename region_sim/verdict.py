@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -144,9 +145,28 @@ def _findings(recorded: Recorded) -> tuple[dict[str, Finding], list[Failover], F
 
 
 def judge_directory(directory: Path, replay: str = "") -> Verdict:
-    """Judge the history in a drill's directory and write `verdict.json` beside it. Raises HistoryDamaged."""
-    verdict = judge(read_history(directory / HISTORY_FILE), replay)
+    """Judge the history in a drill's directory and write `verdict.json` beside it. Raises HistoryDamaged, OSError.
+
+    Without a command in `replay`, the verdict of before keeps its own; without one, the recorded drill is named.
+    """
+    command = replay or _replay_of(directory)
+    verdict = judge(read_history(directory / HISTORY_FILE), command)
     beside = directory / f"{VERDICT_FILE}.new"
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(verdict), indent=2) + b"\n")
     beside.replace(directory / VERDICT_FILE)
     return verdict
+
+
+class _Before(msgspec.Struct, frozen=True):
+    """What is kept of an earlier verdict."""
+
+    replay: str = ""
+
+
+def _replay_of(directory: Path) -> str:
+    """The command of the verdict of before, of this version or another."""
+    try:
+        found = msgspec.json.decode((directory / VERDICT_FILE).read_bytes(), type=_Before).replay
+    except (OSError, msgspec.MsgspecError):
+        found = ""
+    return found or shlex.join(["region-sim", "replay", str(directory)])

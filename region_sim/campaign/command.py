@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from region_sim.errors import BadDrill
+from region_sim.places import made
 from services.common.clock import Clock, SystemClock
 
 
@@ -31,8 +32,10 @@ def campaign(
     from region_sim.exits import Concluded
     from region_sim.verdict import EXIT_CODES
 
+    if backend not in ("memory", "process"):
+        raise BadDrill(f"there is no backend {backend!r}; there are: memory, process")
     clock = SystemClock()
-    directory = out or _directory(clock)
+    directory = made(out or _directory(clock))
     if backend == "memory":
         from region_sim.campaign.memory import CampaignOptions, run_campaign
         from region_sim.campaign.outcome import show
@@ -52,8 +55,6 @@ def campaign(
             show(found)
             print(directory / "campaign.json")
         raise Concluded(EXIT_CODES[found.verdict])
-    if backend != "process":
-        raise BadDrill(f"there is no backend {backend!r}; there are: memory, process")
     from region_sim.campaign.process import ProcessOptions, run_on_processes
     from region_sim.campaign.spread import show as show_spread
 

@@ -73,6 +73,31 @@ def test_judge_ends_with_the_verdicts_code(tmp_path: Path, capsys: pytest.Captur
     assert run_command(["judge", str(tmp_path / "nowhere")]) == 255
 
 
+def test_what_cannot_be_written_is_said_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reason, and what to do; as JSON for whoever asked for that."""
+    file = tmp_path / "file"
+    file.touch()
+    for command in (["run", "kill-active"], ["campaign", "--seeds", "1"]):
+        assert run_command([*command, "--backend", "memory", "--out", str(file), "--json"]) == 254
+        told = capsys.readouterr()
+        assert "Name another place with --out" in told.err
+        assert json.loads(told.out)["exit_code"] == 254
+    assert run_command(["run", "kill-active", "--repeat", "0", "--json"]) == 254
+    assert "error" in json.loads(capsys.readouterr().out)
+
+
+def test_judging_again_keeps_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the verdict of before; without one, the recorded drill is what runs again."""
+    place = written(tmp_path, history())
+    assert run_command(["judge", str(place), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["replay"] == f"region-sim replay {place}"
+    (place / "verdict.json").write_text('{"replay": "region-sim run kill-active --seed 7", "of": "another version"}')
+    assert run_command(["judge", str(place)]) == 0
+    assert json.loads((place / "verdict.json").read_text())["replay"] == "region-sim run kill-active --seed 7"
+
+
 def test_a_drill_that_the_backend_refuses_is_unknown_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
