@@ -91,6 +91,7 @@ class Controller:
             data=self.observer.data,
             hold_down_until=self.performer.hold_down_until,
             hold_down_because=self.performer.hold_down_because,
+            ended_epoch=self.election.ended,
         )
 
     async def run(self) -> None:

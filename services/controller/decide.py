@@ -112,12 +112,19 @@ def _as_candidate(view: View, limits: Limits, now: Now) -> Decision:
 
 
 def _beside(view: View, leader: LeaderSeen, limits: Limits, now: Now) -> Decision:
-    """Somebody holds the lease; that may be this very process, without knowing it."""
-    if leader.record.instance == view.instance:
+    """Somebody holds the lease; that may be this very process, without knowing it.
+
+    Or it was: a key whose term ended here is on its way out. Who took that for a campaign whose outcome is not known
+    would take the lease back that was just handed over.
+    """
+    is_own = leader.record.instance == view.instance
+    if is_own and leader.epoch > view.ended_epoch:
         cause = "the leader key names this process, but the outcome of its campaign is not known"
         return Decision(f"campaigning: {cause}", (Campaign(cause, leader.record.operation_id),))
     if (found := cover(view, now)) is not None:
         return found
+    if is_own:
+        return Decision(f"no action: the term {_epoch(leader.epoch)} ended here, and its key is still seen")
     blocker = own_blocker(view, limits)
     standing = "could take over" if blocker is None else f"could not take over: {blocker}"
     held = f"{leader.record.region} holds the lease, epoch {_epoch(leader.epoch)}"

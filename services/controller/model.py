@@ -214,6 +214,8 @@ class View:
     data: DataPlane = field(default_factory=DataPlane)
     hold_down_until: float = float("-inf")
     hold_down_because: str = ""
+    ended_epoch: tuple[int, int] = (-1, -1)
+    """Of the last term of this process that is over: its key may still be seen in the store."""
 
 
 @dataclass(frozen=True, slots=True)

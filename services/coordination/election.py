@@ -17,7 +17,7 @@ import msgspec
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.coordination.base import ABSENT, CasConflict, CoordinationError, StoreDamaged, StoreUnavailable, Versioned
-from services.coordination.epoch_seen import Epoch, EpochSeen
+from services.coordination.epoch_seen import NOTHING_SEEN, Epoch, EpochSeen
 from services.coordination.fence import NEVER, FenceTimes, Reading, act_until, clock_jump
 from services.coordination.keys import GENERATION, LEADER
 from services.coordination.lease import LeaseLost, LeaseStore
@@ -98,6 +98,8 @@ class Election:
         self._reading = self._read_clocks()
         self.lost_because = "it did not campaign yet"
         """Why there is no term now."""
+        self.ended: Epoch = NOTHING_SEEN
+        """The epoch of the last term that ended here; its key may still be seen for a while."""
 
     @property
     def held(self) -> Held | None:
@@ -288,6 +290,7 @@ class Election:
         """End the term. `acts_until`: until when the region's processes may act on what they were promised."""
         log.warning("the term ended", epoch=held.epoch, reason=because)
         self._held = None
+        self.ended = max(self.ended, held.epoch)
         # Let go at once, the key would be taken within milliseconds, beside those who still act.
         self._leave(held.lease_id, acts_until)
         self.lost_because = because

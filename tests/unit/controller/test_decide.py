@@ -225,6 +225,17 @@ def test_an_unknown_campaign_is_asked_about() -> None:
     assert kinds(view(store_leader=leader("west", "west-process-before"))) == []
 
 
+def test_a_lease_that_was_just_let_go_is_not_taken_back() -> None:
+    """The watch lags behind what this process did: the key that it sees is that of a term that it ended.
+
+    Found by a campaign in memory, seed 23: a switchover was handed over seven times, and taken back each time.
+    """
+    seen = view(store_leader=leader("west", "west-process"), ended_epoch=(0, 7))
+    assert kinds(seen) == []
+    assert "its key is still seen" in decide(seen, LIMITS, NOW).sentence
+    assert kinds(replace(seen, ended_epoch=(0, 6))) == [Campaign], "that one was campaigned for since"
+
+
 def test_a_switchover_step_by_step() -> None:
     """Who does what in which state."""
     east: dict[str, Any] = {"store_leader": leader("east")}

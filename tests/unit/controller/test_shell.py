@@ -143,3 +143,13 @@ async def test_what_happened_stands_in_the_history_once_and_at_its_time() -> Non
     await east.record()
     entries = await History(store).entries()
     assert [(entry.kind, entry.at_ms) for entry in entries] == [("acquired", happened_ms)]
+
+
+async def test_a_term_that_ended_is_known_to_have_ended() -> None:
+    """However it ended: what the store still shows of it is no campaign of unknown outcome."""
+    clock = TurnedClock()
+    election = Election(MemoryStore(clock), clock, EpochSeen(), 2.0, FenceTimes(0.001, 0.1))
+    held = await election.campaign(EAST)
+    assert election.ended < held.epoch
+    await election.resign("a test")
+    assert election.ended == held.epoch
