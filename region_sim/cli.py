@@ -37,6 +37,9 @@ app = typer.Typer(
     help="Break regions on purpose, heal them, and judge from outside what became of every promise.",
 )
 
+INTERRUPTED = 130
+"""With which Typer ends on Ctrl-C."""
+
 OutOption = Annotated[Path, typer.Option(help="Results go into OUT/DRILL/TIME; OUT/DRILL/latest leads to the newest.")]
 AttachOption = Annotated[
     Path | None,
@@ -191,15 +194,17 @@ def run_command(arguments: Sequence[str]) -> int:
     except Concluded as concluded:
         code = concluded.exit_code
     except SystemExit as ended:
-        # Typer ends so after --help (0) and, having said why, when it does not understand the command line.
-        code = BAD_DRILL if ended.code else 0
-        failed = "the command line is not understood; the error output says why" if code else ""
+        # Typer ends so after --help (0); when it does not understand the command line, having said why; on Ctrl-C.
+        if ended.code == INTERRUPTED:
+            code, failed = BROKEN, _told("interrupted")
+        elif ended.code:
+            code, failed = BAD_DRILL, "the command line is not understood; the error output says why"
+        else:
+            code = 0
     except (BadDrill, SettingsError) as error:
         code, failed = BAD_DRILL, _told(str(error))
     except RegionSimError as error:
         code, failed = BROKEN, _told(str(error))
-    except KeyboardInterrupt:
-        code, failed = BROKEN, _told("interrupted")
     except Exception as error:  # noqa: BLE001 - the outermost loop: whatever it is, it is no verdict
         traceback.print_exc()
         code, failed = BROKEN, f"{type(error).__name__}: {error}"

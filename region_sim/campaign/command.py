@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from region_sim.errors import BadDrill
+from region_sim.interrupted import both_interrupt
 from region_sim.places import made
 from services.common.clock import Clock, SystemClock
 
@@ -35,7 +36,7 @@ def campaign(
     if backend not in ("memory", "process"):
         raise BadDrill(f"there is no backend {backend!r}; there are: memory, process")
     clock = SystemClock()
-    directory = made(out or _directory(clock))
+    directory = out or _directory(clock)
     if backend == "memory":
         from region_sim.campaign.memory import CampaignOptions, run_campaign
         from region_sim.campaign.outcome import show
@@ -48,7 +49,9 @@ def campaign(
             shrink_max=shrink,
             quiet=json,
         )
-        found = run_campaign(options, clock)
+        with both_interrupt():
+            made(directory)
+            found = run_campaign(options, clock)
         if json:
             _print_json(msgspec.structs.replace(found, results=[]))
         else:
@@ -58,7 +61,9 @@ def campaign(
     from region_sim.campaign.process import ProcessOptions, run_on_processes
     from region_sim.campaign.spread import show as show_spread
 
-    spread = run_on_processes(ProcessOptions(drill, runs, first_seed, directory, quiet=json), clock)
+    with both_interrupt():
+        made(directory)
+        spread = run_on_processes(ProcessOptions(drill, runs, first_seed, directory, quiet=json), clock)
     if json:
         _print_json(spread)
     else:

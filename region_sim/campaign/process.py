@@ -13,6 +13,7 @@ from region_sim.campaign.leaks import grown, held, left
 from region_sim.campaign.plot import plot
 from region_sim.campaign.spread import RunResult, Spread, spread_of
 from region_sim.errors import DrillBroken, RegionSimError
+from region_sim.interrupted import undisturbed
 from region_sim.run import RunOptions, run_drill
 from region_sim.spec import Drill, load_drill
 from services.common.clock import Clock
@@ -44,7 +45,8 @@ def run_on_processes(options: ProcessOptions, clock: Clock) -> Spread:
         seeds = range(options.first_seed, options.first_seed + options.runs)
         results = [_once(drill, options, sites, seed, clock) for seed in seeds]
     finally:
-        end_deployment(sites)
+        with undisturbed():
+            end_deployment(sites)
     spread = spread_of(drill.name, results, left(before, held(sites)))
     _write(spread, options.directory)
     return spread

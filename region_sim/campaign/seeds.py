@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,5 +96,10 @@ def results(seeds: range, workers: int) -> Iterator[Iterator[SeedResult]]:
         yield map(run_seed, seeds)
         return
     # Spawned, not forked: a worker inherits neither threads nor anything that this process happened to do before.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, _leave_interrupts_to_the_parent) as pool:
         yield pool.imap(run_seed, seeds, chunksize=1)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C on a terminal reaches all of its processes; the one that ends the others says so, once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from region_sim.interrupted import Interrupted, both_interrupt, undisturbed
+from tests.support.poll import wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -29,14 +30,17 @@ def test_tidying_up_is_not_disturbed(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_drill_that_is_interrupted_ends_with_255_and_says_so(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words", [["run", "kill-active", "--backend", "memory"], ["campaign", "--seeds", "500", "--workers", "2"]]
+)
+def test_what_is_interrupted_ends_with_255_and_says_so(
+    words: list[str], number: signal.Signals, tmp_path: Path
+) -> None:
     """There is no verdict, and no traceback."""
-    command = [sys.executable, "-m", "region_sim", "run", "kill-active", "--backend", "memory", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        while "warm-up" not in child.stdout.readline():
-            assert child.poll() is None
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "region_sim", *words, "--out", str(results)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+        wait_until(results.exists, 60.0, "a place for the results")
         child.send_signal(number)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 255
