@@ -35,6 +35,8 @@ SEEDED_PREFIXES = {
     "region_sim/memory/": "one seed decides a whole world",
     "region_sim/campaign/": "one seed decides a drill",
 }
+# Who imports one of these has the event loop of a simulated world.
+VIRTUAL_TIME = {"region_sim.memory.kernel", "region_sim.memory.world", "tests.support.memory_world"}
 BANNED_CALLS = {
     ("time", "time"): "take a Clock, or the time as an argument",
     ("time", "time_ns"): "take a Clock, or the time as an argument",
@@ -78,6 +80,20 @@ def dotted_calls(tree: ast.AST) -> Iterator[tuple[str, str, int]]:
             owner = node.func.value
             name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
             yield name, node.func.attr, node.lineno
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Every module that is imported by its name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def is_async_test(node: ast.AST) -> bool:
+    """A test that pytest runs in an event loop of the machine's own time."""
+    return isinstance(node, ast.AsyncFunctionDef) and node.name.startswith("test_")
 
 
 def assert_none(found: list[str]) -> None:
@@ -155,8 +171,10 @@ def test_seeded_places_draw_only_from_a_seed() -> None:
 def test_tests_do_not_sleep() -> None:
     """A test waits for something with a deadline (`tests/support/poll.py`), never for a time that somebody guessed.
 
-    `sleep(0)` lets others run; a fake or a load may pace itself by a few milliseconds.
+    `sleep(0)` lets others run; a fake or a load may pace itself by a few milliseconds. What runs in a simulated world
+    sleeps in its time, which takes none; a test that is itself `async` runs in the machine's, whatever it imports.
     """
+    simulated = {path for path, tree in trees() if any(name in VIRTUAL_TIME for name in imported(tree))}
     assert_none(
         [
             f"{path}:{line} sleeps: wait for a condition with wait_until, or give the code a clock that jumps"
@@ -164,6 +182,7 @@ def test_tests_do_not_sleep() -> None:
             if path.startswith("tests/") and path != "tests/support/poll.py"
             for name, attribute, line in dotted_calls(node)
             if (name, attribute) in (("time", "sleep"), ("asyncio", "sleep"))
+            if not (path in simulated and name == "asyncio" and not is_async_test(node))
             if _seconds(node, line) > (0 if node.name.startswith("test_") else PACE_SECONDS_MAX)
         ]
     )
