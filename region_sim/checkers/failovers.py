@@ -153,9 +153,13 @@ def _parts(old: Term, new: Term, timeline: Timeline | None, began_ms: int | None
     promotion_ms = told.serving_ms - told.acquired_ms if told.serving_ms and told.acquired_ms else None
     serving_ms = None if promotion_ms is None or not acquired_ms else acquired_ms + promotion_ms
     first_ms = None if new.first is None else new.first.unix_ms
+    if serving_ms is not None and first_ms is not None:
+        # The controller hears of its open gate when it asks next; who was answered before knew it earlier.
+        serving_ms = min(serving_ms, first_ms)
 
     def between(earlier: int | None, later: int | None) -> float | None:
-        return None if not earlier or not later else round((later - earlier) / 1000, 3)
+        # The witnesses of the two moments are not the same: seen in the wrong order, they measure nothing.
+        return None if not earlier or not later or later < earlier else round((later - earlier) / 1000, 3)
 
     return (
         between(began_ms, gone_ms),

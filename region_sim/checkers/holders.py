@@ -60,6 +60,10 @@ def check(recorded: Recorded) -> Finding:
     if not watched:
         sentence = "nothing is proven: nobody outside watched the leader key"
         return Finding(check=CHECK, verdict="unknown", sentence=sentence)
+    told = sorted({transition.seq for transition in recorded.evidence(TransitionSeen)})
+    if not told or told != list(range(told[0], told[0] + len(told))):
+        sentence = "nothing is proven: the controllers' own history was not read, or not all of it"
+        return Finding(check=CHECK, verdict="unknown", sentence=sentence)
     unwatched = sorted({answer.epoch for answer in recorded.answers} - watched)
     if unwatched:
         sentence = f"nothing is proven: the watcher of the leader key did not see epoch {unwatched[0]}"

@@ -115,7 +115,7 @@ def is_listed(recorded: Recorded, promise: Promise, receipts: list[Receipt]) -> 
     """Whether a receipt that is not healed says that this event is, or may be, lost."""
     return any(
         receipt.state != "healed"
-        and (in_ranges(promise.place, receipt.ranges) or _after_contact(recorded, promise, receipt))
+        and (in_ranges(promise.place, own_ranges(receipt)) or _after_contact(recorded, promise, receipt))
         for receipt in receipts
     )
 
@@ -132,6 +132,11 @@ def _after_contact(recorded: Recorded, promise: Promise, receipt: Receipt) -> bo
         return True
     # In the same millisecond, either may have been first.
     return promise.unix_ms >= receipt.last_contact_ms
+
+
+def own_ranges(receipt: Receipt) -> list[Range]:
+    """Those in logs of the life that it is about: of others it can say nothing."""
+    return [found for found in receipt.ranges if found.log.startswith(f"{receipt.incarnation}.")]
 
 
 def in_ranges(place: Place, ranges: list[Range]) -> bool:
@@ -174,7 +179,9 @@ def recomputed(source: str, event_id: str, row: Row) -> str:
 def rpo_events(recorded: Recorded) -> int | None:
     """Acknowledged events of the lost lives that no survivor held before the heal; None when that was not looked at."""
     held: dict[str, dict[int, int]] = {}
-    for piece in recorded.evidence(HeldEnds):
+    for entry, piece in recorded.evidenced(HeldEnds):
+        if _was_lost(recorded, piece.region, entry.index):
+            continue  # its disk may be read, but it is no survivor
         ends = held.setdefault(piece.log, {})
         for partition, end in piece.next_offsets.items():
             ends[partition] = max(ends.get(partition, 0), end)
@@ -192,6 +199,18 @@ def rpo_events(recorded: Recorded) -> int | None:
         and promise.ack.offset >= held[promise.ack.log].get(promise.ack.partition, 0)
         and promise.unix_ms <= until.get(promise.ack.log, 0)
         for promise in recorded.promises.values()
+    )
+
+
+def _was_lost(recorded: Recorded, region: str, index: int) -> bool:
+    """Whether a region was taken away itself when that entry was written."""
+    return any(
+        hit.seen is not None
+        and hit.seen.region_lost
+        and hit.seen.target == region
+        and hit.began.index < index
+        and (hit.over is None or hit.over.index > index)
+        for hit in recorded.hits
     )
 
 

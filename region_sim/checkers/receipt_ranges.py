@@ -76,7 +76,7 @@ def _too_little(recorded: Recorded, receipt: Receipt, held: Held, *, is_over: bo
     """Records that were known to exist, that no survivor held, and that no range lists.
 
     What was acknowledged before the last contact was known then. A receipt names the ends that were known, too; but
-    those of a life that came back are raised while the rest is copied.
+    those of a life that came back are raised while the rest is copied, also when that life was lost later.
     """
     others = {region for region in recorded.plan.regions if region != receipt.region}
     for (log, partition), by_region in held.items():
@@ -89,7 +89,9 @@ def _too_little(recorded: Recorded, receipt: Receipt, held: Held, *, is_over: bo
             if found.start > at:
                 break
             at = max(at, found.end)
-        if is_over and at < known:
+        if receipt.known_ends and known < held_end:
+            yield f"it knows {log}/{partition} up to {known} only, and a survivor holds it up to {held_end}"
+        if is_over and receipt.state != "healed" and at < known:
             yield f"it leaves out {log}/{partition} [{at}, {known}): known to exist, and no survivor held it"
         for promise in recorded.promises.values():
             ack = promise.ack

@@ -16,12 +16,14 @@ from region_sim.checkers.base import Failover, Figures, Finding, VerdictWord
 from region_sim.checkers.failovers import cause_of, terms
 from region_sim.checkers.loss import newest_receipts
 from region_sim.checkers.recorded import LIFE_ENDS, Hit, Recorded
-from region_sim.evidence import FaultSeen, ReceiptSeen, ReceiptsRead, StateSeen
+from region_sim.evidence import FaultSeen, HeldEnds, ReceiptSeen, ReceiptsRead, StateSeen
 from services.receipts.model import Receipt
 
 CHECK = "the receipt is honest"
 WRITTEN_SECONDS = 15.0
 """A term that lasts as long has written its receipt: it waits ten seconds for its gate, and looks every second."""
+QUIET_SECONDS = 15.0
+"""So long after the last fault before, a region that was not broken has been heard again."""
 EXAMPLES_MAX = 10
 
 
@@ -34,7 +36,7 @@ def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> Finding:
     if unread is not None:
         return _finding("unknown", f"nothing is proven: {unread}")
     written = _written(recorded)
-    problems = [*_missing(recorded, failovers or (), written)]
+    problems = [*_missing(recorded, failovers or (), written), *_contradictions(recorded)]
     for receipt in written:
         problems += [f"receipt {receipt.receipt_id}: {problem}" for problem in _problems(recorded, receipt)]
     first = _of_first_fault(recorded, written)
@@ -48,6 +50,10 @@ def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> Finding:
             figures=figures,
             first_index=_entry_of(recorded, written, problems[0]),
         )
+    unheld = next((r for r in written if _is_held_against_nothing(recorded, r)), None)
+    if unheld is not None:
+        why = f"nobody wrote down what survivors held of {unheld.incarnation} before the heal"
+        return Finding(check=CHECK, verdict="unknown", sentence=f"nothing is proven: {why}", figures=figures)
     if not written:
         return _finding("valid", "no region was lost, and no receipt says so")
     parts = []
@@ -100,6 +106,18 @@ def _missing(recorded: Recorded, failovers: Sequence[Failover], written: Sequenc
             yield f"{seen.incarnation} was lost and no receipt says so: its region is in another life"
 
 
+def _contradictions(recorded: Recorded) -> Iterator[str]:
+    """Receipts that are closed, and that two regions show in two ways."""
+    shown: dict[str, tuple[str, Receipt]] = {}
+    for piece in recorded.evidence(ReceiptSeen):
+        receipt = piece.receipt
+        if receipt.state == "open":
+            continue
+        where, before = shown.setdefault(receipt.receipt_id, (piece.seen_in, receipt))
+        if before.state != receipt.state or before.ranges != receipt.ranges:
+            yield f"receipt {receipt.receipt_id}: {where} and {piece.seen_in} show two different ones"
+
+
 def _problems(recorded: Recorded, receipt: Receipt) -> Iterator[str]:
     """What is wrong with one receipt."""
     if receipt.kind == "switchover" and receipt.ranges and _was_planned(recorded, receipt):
@@ -111,6 +129,11 @@ def _problems(recorded: Recorded, receipt: Receipt) -> Iterator[str]:
         yield f"{ending.label} ended the life that it is about, but it is healed"
     if receipt.state == "confirmed_lost" and not over:
         yield "the region came back with its logs, but its receipt says that it is lost"
+    if any(found.log != f"{receipt.incarnation}.{found.log.rpartition('.')[2]}" for found in receipt.ranges):
+        yield f"it lists records of logs that are not those of {receipt.incarnation}"
+    quiet = _lost_in_the_quiet(recorded, receipt, hit)
+    if quiet is not None:
+        yield quiet
     if receipt.state == "healed" and receipt.remaining:
         yield "it is healed, but something remains"
     if receipt.state == "open":
@@ -130,6 +153,18 @@ def _may_have_healed(recorded: Recorded, receipt: Receipt, ending: Hit) -> bool:
         return False
     others = [r for r in newest_receipts(recorded) if r.incarnation == receipt.incarnation]
     return any(other.state == "confirmed_lost" for other in others)
+
+
+def _is_held_against_nothing(recorded: Recorded, receipt: Receipt) -> bool:
+    """Whether its ranges should be compared with what survivors held, and nobody looked."""
+    hit = _hit_of(recorded, receipt)
+    if hit is None or hit.seen is None or not hit.seen.region_lost or hit.heal_began is None:
+        return False
+    end = len(recorded.entries) if hit.healed is None else hit.healed.index
+    looked = (
+        entry.index for entry, piece in recorded.evidenced(HeldEnds) if piece.log.startswith(f"{receipt.incarnation}.")
+    )
+    return not any(hit.began.index < index < end for index in looked)
 
 
 def _hit_of(recorded: Recorded, receipt: Receipt) -> Hit | None:
@@ -165,6 +200,19 @@ def _is_in_another_life(recorded: Recorded, region: str, incarnation: str) -> bo
     )
 
 
+def _lost_in_the_quiet(recorded: Recorded, receipt: Receipt, hit: Hit | None) -> str | None:
+    """Why the last contact cannot have been so long ago; it would excuse all that was acknowledged since."""
+    if hit is None or not receipt.last_contact_ms:
+        return None
+    began_ms = hit.began.unix_ms
+    earlier = [other for other in recorded.faults if other.began.index < hit.began.index]
+    quiet_from = max([recorded.entries[0].unix_ms, *(other.until_ms for other in earlier)])
+    if min(began_ms - receipt.last_contact_ms, began_ms - quiet_from) <= 1000 * QUIET_SECONDS:
+        return None
+    seconds = (began_ms - receipt.last_contact_ms) / 1000
+    return f"its last contact was {seconds:.1f} s before {hit.label}, when nothing was broken"
+
+
 def _was_planned(recorded: Recorded, receipt: Receipt) -> bool:
     """Whether nothing but the switchover was going on: a region may be lost while the lease is handed over."""
     return len(recorded.faults) == 1 or not recorded.are_clocks_true or receipt.last_contact_ms >= receipt.created_ms
@@ -183,9 +231,12 @@ def _of_first_fault(recorded: Recorded, written: Sequence[Receipt]) -> Receipt |
 def _last_contact_before(recorded: Recorded, receipt: Receipt | None) -> float | None:
     if receipt is None or recorded.fault_began is None or receipt.last_contact_ms == 0:
         return None
-    if recorded.plan.kind == "switchover":
-        return None  # contact is never lost
-    return round((recorded.fault_began.unix_ms - receipt.last_contact_ms) / 1000, 3)
+    fault = recorded.fault_seen
+    if recorded.plan.kind == "switchover" or fault is None or not recorded.are_clocks_true:
+        return None  # contact is never lost, or nobody can say when
+    if receipt.last_contact_ms > max(fault.struck_ms, recorded.fault_began.unix_ms):
+        return None  # it went on for longer than the region was whole: the fault did not end it
+    return round(max(0, recorded.fault_began.unix_ms - receipt.last_contact_ms) / 1000, 3)
 
 
 def _entry_of(recorded: Recorded, written: Sequence[Receipt], problem: str) -> int | None:

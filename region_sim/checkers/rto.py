@@ -64,10 +64,10 @@ def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple[Fin
     return _finding("valid", f"{sentence}; others were not judged: {'; '.join(others)}" if others else sentence), judged
 
 
-def bounds(times: ControlTimes, load: Load, *, etcd_leader_too: bool) -> dict[str, float]:
-    """The longest that each part of a failover may take, in seconds."""
+def bounds(times: ControlTimes, load: Load, *, etcd_leader_too: bool, lead_seconds: float = 0.0) -> dict[str, float]:
+    """The longest that each part of a failover may take, in seconds; `lead_seconds`: how long the fault took to hit."""
     commit = times.request_timeout
-    lease = times.lease_ttl + SCAN_SECONDS + commit
+    lease = lead_seconds + times.lease_ttl + SCAN_SECONDS + commit
     if etcd_leader_too:
         lease += 1.5 * times.etcd_election
     # A member of etcd that is gone is tried first, once for each of three members, in every call.
@@ -87,13 +87,16 @@ def _judged(recorded: Recorded, failover: Failover, times: ControlTimes) -> Fail
     if reason is not None or hit is None or hit.seen is None:
         return msgspec.structs.replace(failover, why=reason or "no fault explains it")
     too = hit.seen.etcd_leader_hit
-    short = bounds(times, recorded.drill.load, etcd_leader_too=too is True)
+    # A power loss lets the copiers fall behind first; until it strikes, the old holder renews its lease.
+    lead = max(0, hit.seen.struck_ms - hit.began.unix_ms) / 1000 if hit.seen.kind == "cut" else 0.0
+    load = recorded.drill.load
+    short = bounds(times, load, etcd_leader_too=too is True, lead_seconds=lead)
     problem = _exceeds(failover, short)
     whole = round(sum(short.values()), 3)
     judged = msgspec.structs.replace(failover, bounds=short, bound_seconds=whole)
     if problem is None:
         return msgspec.structs.replace(judged, within=True)
-    if too is None and _exceeds(failover, bounds(times, recorded.drill.load, etcd_leader_too=True)) is None:
+    if too is None and _exceeds(failover, bounds(times, load, etcd_leader_too=True, lead_seconds=lead)) is None:
         why = f"{problem}, unless etcd's leader was hit too, and nobody says whether it was"
         return msgspec.structs.replace(judged, why=why)
     return msgspec.structs.replace(judged, within=False, why=problem)

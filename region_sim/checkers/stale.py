@@ -19,6 +19,7 @@ from typing import Final
 from region_sim.checkers.base import Figures, Finding
 from region_sim.checkers.recorded import Answer, Recorded
 from region_sim.evidence import Epoch, TermSeen
+from region_sim.history import NO_CALL
 from region_sim.spec import ClockFault, Fault, StoreFault, kind_of
 
 CHECK = "no stale answer is accepted"
@@ -60,6 +61,10 @@ def check(recorded: Recorded) -> Finding:
     """See the module."""
     if not recorded.answers:
         return Finding(check=CHECK, verdict="unknown", sentence="nobody got an answer: nothing is proven")
+    nameless = [e for e in recorded.searches if e.type == "ok" and (e.epoch is None or e.call == NO_CALL)]
+    if nameless:
+        sentence = f"nothing is proven: {len(nameless)} answers bore no epoch, such as entry {nameless[0].index}"
+        return Finding(check=CHECK, verdict="unknown", sentence=sentence)
     found = _sort(recorded)
     refused = sum(entry.error.startswith(STALE_ERROR) for entry in recorded.searches)
     figures = Figures(
