@@ -16,7 +16,7 @@ async def run_all(*works: Coroutine[Any, Any, None]) -> None:
     tasks = [loop.create_task(work) for work in works]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
-        # The process has ended; what else fails until it is gone (two parts find the same log cut) is no bug of its own.
+        # The process has ended; what else fails until it is gone (two parts find one log cut) is no bug of its own.
         task.add_done_callback(_heard)
     for task in tasks:
         if task.done():
