@@ -6,9 +6,9 @@ from streams.dead_letter import (
     REASON_BYTES_MAX,
     VALUE_BYTES_MAX,
     DeadLetter,
-    _parse,
     bury,
     header_pairs,
+    letter_of,
 )
 from streams.position import Position
 
@@ -25,7 +25,7 @@ def test_headers_come_as_pairs_from_any_client_library() -> None:
 def test_a_letter_is_read_back_as_it_was_written() -> None:
     """Reason, origin, the record's own headers and bytes."""
     letter = DeadLetter(ORIGIN, "not an Arrow stream", b"\x00\x01", (("meridian-frame", b"1"),))
-    assert _parse(tuple(letter.to_headers()), letter.kept_value) == letter
+    assert letter_of(tuple(letter.to_headers()), letter.kept_value) == letter
 
 
 def test_a_letter_fits_into_a_record_whatever_it_holds() -> None:
@@ -41,8 +41,8 @@ def test_a_letter_fits_into_a_record_whatever_it_holds() -> None:
 
 def test_what_is_no_letter_is_passed_over() -> None:
     """Another program may write to the log."""
-    assert _parse((("other", b"1"),), b"") is None
-    assert _parse(((HEADER_POSITION, b"{not json"),), b"") is None
+    assert letter_of((("other", b"1"),), b"") is None
+    assert letter_of(((HEADER_POSITION, b"{not json"),), b"") is None
 
 
 async def test_burying_writes_to_the_incarnations_dead_log_and_waits() -> None:
