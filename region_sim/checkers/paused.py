@@ -98,7 +98,9 @@ def _pauses(recorded: Recorded) -> list[Pause]:
     known_ms = 1000 * (VIEW_SECONDS + call_seconds)
     found = []
     for hit in recorded.hits:
-        if hit.done is not None and hit.seen is not None and hit.seen.kind == "hold":
+        # Among other faults, an operator may be refused: then nobody knows of a pause.
+        is_held = hit.seen is not None and hit.seen.kind == "hold" and "refused" not in hit.seen.details
+        if hit.done is not None and is_held:
             end = math.inf if hit.heal_began is None else hit.heal_began.unix_ms
             found.append(Pause(hit.done.unix_ms + known_ms, end))
     began: Entry | None = None

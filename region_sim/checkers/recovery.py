@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from region_sim.checkers.base import Failover, Figures, Finding
-from region_sim.checkers.recorded import Recorded
+from region_sim.checkers.recorded import Hit, Recorded
 from region_sim.checkers.steady import hypothesis, searches_between
 from region_sim.history import Entry
 from region_sim.spec import Switchover
 
 CHECK = "answers and regions come back"
+QUIET_SECONDS = 15.0
+"""So long after a fault, regions have heard of each other again."""
 RECOVER = "recover"
 """The operation that heals everything: until every site is ready and every copy has caught up."""
 
@@ -60,6 +62,9 @@ def _not_back(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple
     for hit in recorded.hits:
         if hit.healed is not None and hit.healed.type == "fail":
             return f"{hit.label} did not heal: {hit.healed.error}", hit.healed
+    for hit in recorded.hits:
+        if _was_given_up(recorded, hit):
+            return f"{hit.label} was given up, and nothing was broken: {hit.seen.details if hit.seen else ''}", hit.done
     for op in (RECOVER, "settle"):
         done = recorded.completed(op)
         if done is None or done.type != "ok":
@@ -69,6 +74,17 @@ def _not_back(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple
     if took is None or took > bound:
         return f"the heal took {took} s, at most {bound} s were allowed", recorded.completed(RECOVER)
     return None, None
+
+
+def _was_given_up(recorded: Recorded, hit: Hit) -> bool:
+    """Whether an operator's switchover was begun and not finished, with nothing broken then or shortly before."""
+    if hit.seen is None or hit.seen.kind != "switchover" or ": aborted" not in hit.seen.details or hit.done is None:
+        return False
+    quiet_from = hit.began.monotonic_seconds - QUIET_SECONDS
+    return all(
+        other is hit or other.began.index > hit.done.index or other.until_seconds < quiet_from
+        for other in recorded.faults
+    )
 
 
 def _figures(recorded: Recorded, began: Entry, failovers: Sequence[Failover] | None) -> Figures:

@@ -17,7 +17,7 @@ from region_sim.evidence import (
     TransitionSeen,
 )
 from region_sim.history import Entry
-from region_sim.spec import Cut, Kill, Wipe
+from region_sim.spec import Cut, Kill, Switchover, Wipe
 from region_sim.verdict import judge
 from tests.support.judged import complaints, found_by, without
 from tests.support.planted_history import (
@@ -243,3 +243,20 @@ def test_a_contact_that_went_on_is_none_that_was_lost_with_the_fault() -> None:
     """Minutes later something else ended it: it says nothing of how old the knowledge was when this one struck."""
     assert judge(history(end=_contact(9.7))).last_contact_before_fault_seconds == 0.3
     assert judge(history(end=_contact(12.0))).last_contact_before_fault_seconds is None
+
+
+@pytest.mark.parametrize(("at", "verdict"), [(15.5, "valid"), (40.0, "invalid")])
+def test_a_switchover_that_was_given_up_in_the_quiet_is_found(at: float, verdict: str) -> None:
+    """Found by reading a campaign's history, seed 23: among other faults, an operator's failure was no finding."""
+
+    def aborted(planted: Planted) -> None:
+        began = planted.add("invoke", "fault", "nemesis", at, region="west", note="switchover")
+        seen = next(e.evidence for e in planted.entries if e.op == "fault" and e.type == "ok")
+        details = "switchover from west to east: aborted nothing happened for 8.0 s"
+        again = msgspec.structs.replace(  # type: ignore[type-var]
+            seen, kind="switchover", target="west", region_lost=False, details=details
+        )
+        planted.add("ok", "fault", "nemesis", at, call=began.index, region="west", note="switchover", evidence=again)
+
+    found = found_by("recovered", history(after=aborted, faults=[Kill(), Switchover(at_seconds=at - FAULT_AT)]))
+    assert found.verdict == verdict, found.sentence
