@@ -32,6 +32,7 @@ from services.receipts.client import history as transitions
 from services.receipts.client import receipts
 from services.receipts.model import Receipt
 from streams.dead_letter import DeadLetter, read_dead_letters
+from streams.frame import Decode, decode_frame
 from streams.logs import events_log
 
 __all__ = ["Collector", "RawRecords"]
@@ -48,6 +49,8 @@ class Collector:
         self._asking = asking
         self._history = history
         self._clock = clock
+        self.decode: Decode = decode_frame
+        """Opens a record of an events log."""
 
     def raw(self, site: Site, log: str) -> RawRecords:
         """A log of a site, record by record; the log "" only lists names. A model of a world has logs of its own."""

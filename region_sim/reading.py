@@ -21,7 +21,7 @@ from streams.dead_letter import DeadLetter
 from streams.delivery import DeliveryError
 from streams.epochs import decode_marker
 from streams.errors import FrameCorrupt, UnknownFrameVersion
-from streams.frame import Columns, decode_frame
+from streams.frame import Columns, Decode
 from streams.kinds import Kind
 from streams.logs import consumer_settings
 
@@ -48,6 +48,9 @@ class Source(Protocol):
 
     def raw(self, site: Site, log: str) -> RawRecords:
         """A log of a site, record by record."""
+
+    decode: Decode
+    """Opens a record of an events log."""
 
     def dead_letters(self, site: Site, log: str) -> list[DeadLetter]:
         """What lies in a site's log of dead letters. Raises DeliveryError, KafkaException."""
@@ -92,7 +95,7 @@ def _events(source: Source, site: Site, log: str) -> Iterator[Evidence]:
             holes += 1
             continue
         try:
-            columns = decode_frame(record.value, record.headers)
+            columns = source.decode(record.value, record.headers)
         except (FrameCorrupt, UnknownFrameVersion):
             corrupt += 1
             continue

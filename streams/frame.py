@@ -11,7 +11,7 @@ the reader must stop (`UnknownFrameVersion`), because a rolling upgrade must not
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -178,6 +178,10 @@ def frame_headers(count: int, key_fingerprint: str, asks: Sequence[Ask] = ()) ->
     if asks:
         headers.append((HEADER_ASKS, encode_asks(list(asks))))
     return headers
+
+
+Decode = Callable[[bytes | None, Headers], Columns]
+"""`decode_frame`, or something that returns the same."""
 
 
 def decode_frame(value: bytes | None, headers: Headers) -> Columns:

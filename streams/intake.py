@@ -18,7 +18,7 @@ from streams.copies import Span, span_of
 from streams.dead_letter import DeadLetter, header_pairs
 from streams.errors import FrameCorrupt, LogGap
 from streams.fold import Applied, Fold
-from streams.frame import Headers, decode_frame
+from streams.frame import Decode, Headers, decode_frame
 from streams.holding import Hold
 from streams.logs import record_checksum
 from streams.position import Position, Verdict, judge
@@ -81,6 +81,7 @@ class Intake:
         monotonic: Callable[[], float],
         is_copy: Callable[[str], bool] = lambda _: False,
         read_to: Mapping[Place, int] | None = None,
+        decode: Decode = decode_frame,
     ) -> None:
         self._fold = fold
         self._watch = watch
@@ -90,6 +91,7 @@ class Intake:
         self._sleep = sleep
         self._monotonic = monotonic
         self._is_copy = is_copy
+        self._decode = decode
         self._taking = asyncio.Lock()
         self._hold: Hold[LogRecord] | None = None
         self.read_to: dict[Place, int] = dict(read_to or {})
@@ -176,7 +178,7 @@ class Intake:
             self._observer.taken(record, Applied(Verdict.ACCEPTED), self._monotonic() - started)
             return
         try:
-            columns = decode_frame(record.value, record.headers)
+            columns = self._decode(record.value, record.headers)
         except FrameCorrupt as corrupt:
             position = Position(*record.place, span.start)
             await self._bury(DeadLetter(position, str(corrupt), record.value or b"", header_pairs(record.headers)))

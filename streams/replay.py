@@ -17,7 +17,7 @@ from streams.copies import Span, span_of
 from streams.dead_letter import DeadLetter, header_pairs
 from streams.errors import FrameCorrupt, LogGap
 from streams.fold import Fold
-from streams.frame import decode_frame
+from streams.frame import Decode, decode_frame
 from streams.logs import consumer_settings, record_checksum
 from streams.position import Frontier, Position, Verdict, judge
 from streams.readings import REMEDY, Reading, confirm, meet, plan
@@ -74,6 +74,7 @@ def replay(
     answer_seconds: float = ANSWER_SECONDS,
     is_copy: Callable[[str], bool] = lambda _: False,
     new_consumer: Callable[[dict[str, Any]], Consumer] = Consumer,
+    decode: Decode = decode_frame,
 ) -> ReplayResult:
     """Fold `logs` from the state's frontier up to `until`, by default to where they end now. Blocks.
 
@@ -86,7 +87,7 @@ def replay(
     consumer = new_consumer({**consumer_settings(bootstrap, "meridian-replay"), "enable.partition.eof": True})
     try:
         readings = plan(consumer, taking, logs, until, answer_seconds, is_copy)
-        run = _Run(taking, readings, dead_letter, batch_events)
+        run = _Run(taking, readings, dead_letter, batch_events, decode)
         open_places = [r for r in readings.values() if not r.done]
         consumer.assign([TopicPartition(*r.place, r.first_offset) for r in open_places])
         try:
@@ -132,11 +133,13 @@ class _Run:
         readings: dict[Place, Reading],
         dead_letter: Callable[[DeadLetter], None] | None,
         batch_events: int,
+        decode: Decode,
     ) -> None:
         self._fold = fold
         self._readings = readings
         self._dead_letter = dead_letter
         self._batch_events = batch_events
+        self._decode = decode
         self._records_total = sum(r.records_left for r in readings.values())
         self._open = sum(not r.done for r in readings.values())
         self._records = self._dead = self._value_bytes = 0
@@ -236,7 +239,7 @@ class _Run:
             return
         headers: Any = message.headers()
         try:
-            self._fold.take(decode_frame(value, headers), *reading.place, span.start, checksum, epoch)
+            self._fold.take(self._decode(value, headers), *reading.place, span.start, checksum, epoch)
         except FrameCorrupt as corrupt:
             if self._dead_letter is not None:
                 origin = Position(*reading.place, span.start)

@@ -77,6 +77,7 @@ class MemoryCollector(Collector):
     def __init__(self, asking: Asking, history: HistoryWriter, world: World) -> None:
         super().__init__(asking, history, world.clock)
         self._world = world
+        self.decode = world.decode
 
     def raw(self, site: Site, log: str) -> RawRecords:
         """See Collector."""

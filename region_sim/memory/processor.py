@@ -153,6 +153,7 @@ class ProcessorPart:
                     undelivered.append,
                     is_copy=logs.is_copy,
                     new_consumer=self._site.kafka.consumer,
+                    decode=self._site.world.decode,
                 )
             except LogUnreachableError as problem:
                 self._surface.phase.sentence = f"waiting for the broker: {problem}"
@@ -257,6 +258,7 @@ class ProcessorPart:
             monotonic=self._clock.monotonic,
             is_copy=self._is_copy,
             read_to=self._read_to,
+            decode=self._site.world.decode,
         )
 
     async def _bury(self, letter: DeadLetter) -> None:

@@ -19,6 +19,7 @@ from aiohttp import web
 from region_sim.evidence import ControlTimes
 from region_sim.memory.clocks import MachineClock
 from region_sim.memory.etcd import EtcdModel
+from region_sim.memory.frames import OpenedFrames
 from region_sim.memory.kernel import Kernel, Process
 from region_sim.memory.network import OUTSIDE, Network, Unreachable
 from region_sim.memory.session import BASE_PORT, RouteBook, SimRequest, as_session
@@ -199,6 +200,8 @@ class World:
             ],
             directory="/memory",
         )
+        self.decode = OpenedFrames()
+        """Opens records of events logs: each frame once, however many read it."""
         self.counts: Counter[str] = Counter()
         """What the coverage of a campaign is told at the end: `gate_refusals` (a shut gate gave no ranking),
         `stale_dropped` (a ranking of a smaller epoch was thrown away), `replays` (a processor read a log again)."""
