@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from services.common.clock import Clock
+from services.common.waiting import news_within
 from services.controller.blockers import right_to_act
 from services.controller.client import NO_EPOCH, Leader, LeaseAnswer
 from services.controller.model import Now, View
@@ -48,13 +49,7 @@ class LeaseBoard:
         """Return the answer once it is not that of version `since` any more, or after `seconds`."""
         until = self._clock.monotonic() + min(seconds, WAIT_SECONDS_MAX)
         while self._answer().version == since and (left := until - self._clock.monotonic()) > 0:
-            news = asyncio.ensure_future(self._news.wait())
-            pause = asyncio.ensure_future(self._clock.sleep(left))
-            try:
-                await asyncio.wait({news, pause}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                news.cancel()
-                pause.cancel()
+            await news_within(self._news, left)
         return self.answer()
 
     def _answer(self) -> LeaseAnswer:

@@ -11,6 +11,7 @@ import msgspec
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
+from services.common.waiting import news_within
 from services.controller.blockers import own_blocker, right_to_act
 from services.controller.board import LeaseBoard, serving_epoch
 from services.controller.decide import decide
@@ -115,13 +116,7 @@ class Controller:
         while True:
             self._wake.clear()
             await self.cycle()
-            waiting = asyncio.ensure_future(self._wake.wait())
-            pause = asyncio.ensure_future(self.clock.sleep(self._cycle_seconds))
-            try:
-                await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
-                pause.cancel()
+            await news_within(self._wake, self._cycle_seconds)
 
     async def cycle(self) -> None:
         """Look, decide, do."""

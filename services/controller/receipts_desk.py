@@ -17,6 +17,7 @@ import msgspec
 from services.common.clock import Clock
 from services.common.deployment import Deployment
 from services.common.logging import get_logger
+from services.common.waiting import news_within
 from services.controller.cases import Case, Takeover, other_cases, takeover_case
 from services.controller.metrics import ControllerMetrics
 from services.controller.peers import reports_of_all
@@ -98,13 +99,7 @@ class ReceiptsDesk:
             except (CoordinationError, OSError) as problem:
                 log.warning("receipts are brought up to date later", reason=str(problem))
             self._news.clear()
-            waiting = asyncio.ensure_future(self._news.wait())
-            pause = asyncio.ensure_future(self._clock.sleep(self._cycle_seconds))
-            try:
-                await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
-                pause.cancel()
+            await news_within(self._news, self._cycle_seconds)
 
     async def _cycle(self) -> None:
         if self._taken_over is not None:

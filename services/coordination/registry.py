@@ -12,6 +12,7 @@ from typing import Final
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
+from services.common.waiting import news_within
 from services.coordination.base import ABSENT, CasConflict, CoordinationError, StoreUnavailable
 from services.coordination.keys import REGISTRY, registry_key
 from services.coordination.lease import LeaseStore
@@ -94,7 +95,7 @@ class Registration:
             self._changed.clear()
             if self._written != self._value:
                 await self._write(self._lease_id, self._value)
-            await self._wait_for_news(self._ttl_seconds / 3)
+            await news_within(self._changed, self._ttl_seconds / 3)
             await self._store.keep_alive(self._lease_id)
 
     async def _write(self, lease_id: int, value: bytes) -> None:
@@ -107,15 +108,6 @@ class Registration:
             written = await self._store.compare_and_put(self._key, value, self._revision, lease_id=lease_id)
         self._revision = written.revision
         self._written = value
-
-    async def _wait_for_news(self, seconds: float) -> None:
-        """Return at an update, or after `seconds`."""
-        waits = {asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     async def _leave(self) -> None:
         if self._lease_id is None:
