@@ -40,15 +40,15 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     partitions: int = 2
     lease_ttl: float = 9.0
-    renew_interval: float = 2.0
+    renew_interval: float = 3.0
     request_timeout: float = 0.7
     """Of one etcd member."""
     quiesce: float = 1.0
     rate_bound: float = 0.001
     etcd_election: float = 3.0
     """After so long to twice as long without a leader, a member of etcd stands for election."""
-    cycle: float = 1.0
-    observe: float = 3.0
+    cycle: float = 2.0
+    observe: float = 5.0
     rank_delay: float = 0.4
     hold_down: float = 20.0
     unreachable: float = 15.0
@@ -62,7 +62,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_interval: float = 20.0
     receipts_cycle: float = 4.0
     """How often receipts are brought up to date."""
-    watch: float = 0.5
+    watch: float = 1.0
     """How often a controller's attendants look whether a term began."""
     hurry: float = 0.2
     """How often processes are asked while somebody waits for the answer."""
@@ -90,8 +90,8 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
         """See services.gateway.settings."""
         return GatewaySettings(
             ack=self.ack,
-            processor_poll_ms=3_000,
-            ends_interval_seconds=1.0,
+            processor_poll_ms=5_000,
+            ends_interval_seconds=2.0,
             view_interval_seconds=4.0,
             peer_fresh_seconds=4.0,
             deadline_ms=1_500,
@@ -114,18 +114,18 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     def replicator(self) -> ReplicatorSettings:
         """See services.replicator.settings."""
         return ReplicatorSettings(
-            tick_ms=1_000,
-            poll_interval_ms=1_500,
-            report_interval_ms=2_000,
-            report_calm_gap_ms=200,
-            silence_seconds=4.0,
+            tick_ms=2_000,
+            poll_interval_ms=2_500,
+            report_interval_ms=4_000,
+            report_calm_gap_ms=500,
+            silence_seconds=6.0,
             answer_seconds=1.0,
             alarm_retry_seconds=4.0,
             alarm_shown_seconds=20.0,
             delivery_timeout_ms=10_000,
             lives_interval_ms=2_000,
-            peers_interval_ms=4_000,
-            own_interval_ms=4_000,
+            peers_interval_ms=6_000,
+            own_interval_ms=6_000,
         )
 
 
