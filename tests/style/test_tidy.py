@@ -36,7 +36,12 @@ SEEDED_PREFIXES = {
     "region_sim/campaign/": "one seed decides a drill",
 }
 # Who imports one of these has the event loop of a simulated world.
-VIRTUAL_TIME = {"region_sim.memory.kernel", "region_sim.memory.world", "tests.support.memory_world"}
+VIRTUAL_TIME = {
+    "region_sim.memory.kernel",
+    "region_sim.memory.world",
+    "tests.support.memory_world",
+    "tests.support.etcd_world",
+}
 BANNED_CALLS = {
     ("time", "time"): "take a Clock, or the time as an argument",
     ("time", "time_ns"): "take a Clock, or the time as an argument",
