@@ -36,7 +36,8 @@ def first_of_each(cuts: Sequence[Cut]) -> list[lives.LogCut]:
 async def seal(store: KeyValueStore, incarnation: str, cuts: Sequence[Cut], clock: Clock) -> bool:
     """Seal a life because of cuts; False when the store could not be reached in all that time."""
     found = first_of_each(cuts)
-    because = "; ".join(map(str, cuts))
+    # Every record that was on its way says the same of its partition.
+    because = "; ".join(dict.fromkeys(map(str, cuts)))
     began = clock.boottime()
     while True:
         try:
