@@ -51,13 +51,13 @@ def show_drills(drills: Sequence[Drill], *, as_json: bool) -> None:
 def show_verdict(verdict: Verdict) -> None:
     """Print one verdict with its checks and figures."""
     console = Console()
-    console.print(f"{verdict.drill}: {verdict.verdict} ({verdict.sentence})", markup=False)
+    console.print(f"{verdict.drill}: {verdict.verdict} ({verdict.sentence})", markup=False, soft_wrap=True)
     for finding in verdict.checks:
-        console.print(f"  {finding.verdict:<8}{finding.check}: {finding.sentence}", markup=False)
+        console.print(f"  {finding.verdict:<8}{finding.check}: {finding.sentence}", markup=False, soft_wrap=True)
         for example in finding.examples:
-            console.print(f"          {example}", markup=False)
+            console.print(f"          {example}", markup=False, soft_wrap=True)
     figures = [f"{name} {getattr(verdict, name)}" for name in Figures.__struct_fields__]
-    console.print("  " + ", ".join(figures), markup=False, highlight=False)
+    console.print("  " + ", ".join(figures), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_verdicts(verdicts: Sequence[Verdict]) -> None:
