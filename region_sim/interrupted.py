@@ -37,6 +37,20 @@ def both_interrupt() -> Iterator[None]:
 
 
 @contextmanager
+def interrupted_later() -> Iterator[None]:
+    """Within it, neither does anything yet; what came meanwhile comes at its end."""
+    came: list[int] = []
+    before = [signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+@contextmanager
 def undisturbed() -> Iterator[None]:
     """Within it, neither does anything: what was started is being ended."""
     before = [signal.signal(number, signal.SIG_IGN) for number in SIGNALS]

@@ -15,6 +15,7 @@ from region_sim.campaign.generate import generate
 from region_sim.checkers.base import VerdictWord
 from region_sim.errors import RegionSimError
 from region_sim.history import digest_of
+from region_sim.interrupted import interrupted_later
 from region_sim.spec import Drill, kind_of
 from region_sim.verdict import Verdict
 
@@ -95,8 +96,11 @@ def results(seeds: range, workers: int) -> Iterator[Iterator[SeedResult]]:
     if workers == 1:
         yield map(run_seed, seeds)
         return
-    # Spawned, not forked: a worker inherits neither threads nor anything that this process happened to do before.
-    with multiprocessing.get_context("spawn").Pool(workers, _leave_interrupts_to_the_parent) as pool:
+    # Interrupted only when all workers are there: one that was half started would end with a traceback. They are
+    # spawned, not forked: a worker inherits neither threads nor anything that this process happened to do before.
+    with interrupted_later():
+        pool = multiprocessing.get_context("spawn").Pool(workers, _leave_interrupts_to_the_parent)
+    with pool:
         yield pool.imap(run_seed, seeds, chunksize=1)
 
 

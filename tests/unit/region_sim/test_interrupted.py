@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from region_sim.interrupted import Interrupted, both_interrupt, undisturbed
+from region_sim.interrupted import Interrupted, both_interrupt, interrupted_later, undisturbed
 from tests.support.poll import wait_until
 
 
@@ -27,6 +27,22 @@ def test_tidying_up_is_not_disturbed(number: signal.Signals) -> None:
     """Somebody who presses Ctrl-C twice must not leave half of it behind."""
     with both_interrupt(), undisturbed():
         signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_must_not_be_half_done_is_done_first(number: signal.Signals) -> None:
+    """And then it is interrupted all the same."""
+    done = []
+
+    def work() -> None:
+        with interrupted_later():
+            signal.raise_signal(number)
+            done.append("the rest")
+        done.append("more")
+
+    with pytest.raises(Interrupted), both_interrupt():
+        work()
+    assert done == ["the rest"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
