@@ -14,7 +14,8 @@ from confluent_kafka import Message
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as PrometheusCounter
 
-from region_sim.memory.kafka import LocalKafka, SimMessage, SimProducer, as_messages
+from region_sim.memory.kafka import LocalKafka, SimMessage, as_messages
+from region_sim.memory.producer import SimProducer
 from region_sim.memory.session import RouteBook
 from services.common.health import Health
 from services.common.region_settings import RegionSettings

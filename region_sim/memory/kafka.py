@@ -25,9 +25,6 @@ from streams.truncation import LogEnd, LogUnreachableError, Place
 if TYPE_CHECKING:
     from region_sim.memory.world import World
 
-ACK_SECONDS: Final = 0.003
-"""From sending a record to the broker of the same site until it is acknowledged."""
-RETRY_SECONDS: Final = 0.2
 FETCH_MAX: Final = 200
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 _RESET: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - its public name
@@ -86,9 +83,13 @@ def as_messages(found: Iterable[SimMessage]) -> list[Message]:
 class LocalKafka:
     """A site's broker as the processes of the same site reach it."""
 
-    def __init__(self, broker: Broker, is_up: Callable[[], bool]) -> None:
+    def __init__(
+        self, broker: Broker, is_up: Callable[[], bool], stopped: Callable[[], Process | None] = lambda: None
+    ) -> None:
         self.broker = broker
         self.is_up = is_up
+        self.stopped = stopped
+        """The process of a broker that serves and is stopped: what is sent to it waits in its sockets."""
 
     def consumer(self, _settings: object = None) -> Consumer:
         """A reader that keeps its own position."""
@@ -193,53 +194,6 @@ def fetched(broker: Broker, at: dict[Place, int], ended: dict[Place, int]) -> li
             ended[place] = at[place]
             found.append(SimMessage(place, None, at[place], KafkaError(_EOF)))
     return found
-
-
-class SimProducer:
-    """Writes in order and reports each record; one that the broker does not take in time is given up."""
-
-    def __init__(self, kafka: LocalKafka, timeout_seconds: float) -> None:
-        self._kafka = kafka
-        self._timeout_seconds = timeout_seconds
-        self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[float, str, int, bytes | None, Any, bytes | None, Callable[[str | None, int], None]]]
-        self._queue = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def produce(
-        self,
-        log: str,
-        partition: int,
-        value: bytes | None,
-        headers: Sequence[tuple[str, bytes]],
-        key: bytes | None,
-        report: Callable[[str | None, int], None],
-    ) -> None:
-        """Queue a record; `report` is given why it was not acknowledged, or None and its offset."""
-        until = self._loop.time() + self._timeout_seconds
-        self._queue.append((until, log, partition, value, headers, key, report))
-        if self._timer is None:
-            self._timer = self._loop.call_later(ACK_SECONDS, self._drain)
-
-    def _drain(self) -> None:
-        self._timer = None
-        while self._queue:
-            until, log, partition, value, headers, key, report = self._queue[0]
-            reason = "the broker does not answer"
-            if self._kafka.is_up():
-                try:
-                    offset = self._kafka.broker.append(log, partition, value, headers, key)
-                except BrokerError as problem:
-                    reason = str(problem)
-                else:
-                    self._queue.popleft()
-                    report(None, offset)
-                    continue
-            if self._loop.time() < until:
-                self._timer = self._loop.call_later(RETRY_SECONDS, self._drain)
-                return
-            self._queue.popleft()
-            report(f"not acknowledged in time: {reason}", -1)
 
 
 class OwnSide(KafkaSide):

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
-from region_sim.memory.kafka import LocalKafka, SimProbe, SimProducer
+from region_sim.memory.kafka import LocalKafka, SimProbe
+from region_sim.memory.producer import SimProducer
 from services.processor.admission import Course
 from services.processor.answering import Answerer
 from services.processor.ladder import StepDown

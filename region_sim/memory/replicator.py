@@ -11,8 +11,9 @@ import msgspec
 from aiohttp import web
 from confluent_kafka import Consumer, TopicPartition
 
-from region_sim.memory.kafka import OwnSide, PeerSide, SimMessage, SimProducer, as_messages, fetched
+from region_sim.memory.kafka import OwnSide, PeerSide, SimMessage, as_messages, fetched
 from region_sim.memory.logs import Broker
+from region_sim.memory.producer import SimProducer
 from region_sim.memory.session import RouteBook
 from region_sim.memory.together import run_all
 from services.common.health import Health

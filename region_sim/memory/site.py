@@ -62,7 +62,7 @@ class MemorySite:
         self.clock = MachineClock(world.kernel, offset_seconds=1_000.0 * number)
         self._draw = random.Random(world.draw.getrandbits(64))  # noqa: S311 - chance of a simulation
         self.broker = Broker(name, self.clock, self._draw)
-        self.kafka = LocalKafka(self.broker, self._kafka_is_up)
+        self.kafka = LocalKafka(self.broker, self._kafka_is_up, self._kafka_stopped)
         self.disk: dict[str, Any] = {}
         """What survives a process and not a wipe."""
         self.model: Model = GOOD
@@ -166,6 +166,11 @@ class MemorySite:
     def _kafka_is_up(self) -> bool:
         process = self.processes.get("kafka")
         return self._serving_kafka and process is not None and process.is_alive and not process.is_paused
+
+    def _kafka_stopped(self) -> Process | None:
+        process = self.processes.get("kafka")
+        is_stopped = self._serving_kafka and process is not None and process.is_alive and process.is_paused
+        return process if is_stopped else None
 
     # Supervision.
 
