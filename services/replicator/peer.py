@@ -112,6 +112,9 @@ class Peer:
         if not self.cluster_id:
             self.cluster_id = await asyncio.to_thread(self.kafka.cluster_id)
             with_topics = True
+        elif (now := await asyncio.to_thread(self.kafka.cluster_id)) != self.cluster_id:
+            # It was away for less than the time between two polls, and came back as another one.
+            raise KafkaSilent(f"it is cluster {now} now, and was {self.cluster_id}")
         places = list(self._wanted())
         asked_ms, asked_at = self._clock.unix_ms(), self._clock.monotonic()
         ends = await asyncio.to_thread(self.kafka.ends, places)
