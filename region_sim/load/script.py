@@ -5,6 +5,7 @@ So a drill can be replayed with the same load, and a history can be held against
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,7 +68,7 @@ class Script:
     def search(self, process: str, number: int) -> SearchSaid:
         """The `number`-th search of a client."""
         draw = self._draw(process, SEARCHES, number)
-        query = f"{draw.choice(ADJECTIVES)} {draw.choice(NOUNS)}"
+        query = f"{_one(draw, ADJECTIVES)} {_one(draw, NOUNS)}"
         return SearchSaid(f"{self.run}-{process}-s{number}", self._user(draw), query)
 
     def events(self, process: str, call: int) -> list[EventSaid]:
@@ -87,6 +88,11 @@ class Script:
     def _draw(self, process: str, what: int, number: int) -> np.random.Generator:
         name = int.from_bytes(process.encode()[-8:], "little")
         return np.random.Generator(np.random.PCG64([self.seed, name, what, number]))
+
+
+def _one(draw: np.random.Generator, words: Sequence[str]) -> str:
+    """As `draw.choice`, which makes an array of the words first."""
+    return words[int(draw.integers(len(words)))]
 
 
 def _item(number: int) -> str:

@@ -46,7 +46,18 @@ class MachineClock:
 
     async def sleep(self, seconds: float) -> None:
         """See Clock; never in no time: rounding would let a wait for a moment end just before it, for ever."""
-        await asyncio.sleep(max(SLEEP_SECONDS_MIN, seconds) / self._rate)
+        kernel = self._kernel
+        woken = kernel.create_future()
+        timer = kernel.call_later(max(SLEEP_SECONDS_MIN, seconds) / self._rate, _wake, woken)
+        try:
+            await woken
+        finally:
+            timer.cancel()
 
     def _wall(self) -> float:
         return self._wall_ms + 1000 * (self._kernel.now - self._since) * self._rate
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

@@ -23,6 +23,8 @@ from services.coordination.base import StoreUnavailable
 
 HEARTBEAT_SECONDS: Final = 0.25
 """Slower than etcd's: every one costs something, and elections take seconds here."""
+HEARTBEATS_PER_ELECTION: Final = 6
+"""Where members are far apart and elections last longer, heartbeats come less often, as etcd is set there."""
 EXPIRY_EVERY_SECONDS: Final = 0.5
 """How often a leader looks for leases that have ended."""
 REJOIN_SECONDS: Final = 1.0
@@ -53,6 +55,7 @@ class Leadership(ABC):
         self._network = network
         self._draw = draw
         self._election_seconds = election_seconds
+        self._heartbeat_seconds = max(HEARTBEAT_SECONDS, election_seconds / HEARTBEATS_PER_ELECTION)
         self._members = {site: Member(site, kernel.process(f"{site}/etcd")) for site in self.sites}
         self._others = {site: [self._members[other] for other in self.sites if other != site] for site in self.sites}
         self._majority = len(self.sites) // 2 + 1
@@ -135,7 +138,7 @@ class Leadership(ABC):
 
     def _tick(self) -> None:
         """The leader's heartbeat, and what members notice when it does not come."""
-        self._after(HEARTBEAT_SECONDS, self._tick)
+        self._after(self._heartbeat_seconds, self._tick)
         now = self._kernel.now
         leader = self._members[self._leader]
         # A leader that was started again is none: it begins as everybody does.

@@ -199,8 +199,9 @@ class Kernel(asyncio.AbstractEventLoop):
         is_done, take = main.done, ready.popleft
         while not is_done():
             handle = take() if ready else self._next_due()
-            if handle.is_cancelled:
-                continue
+            callback = handle.callback
+            if callback is None:
+                continue  # it was cancelled
             context = handle.context
             process: Process | None = context.get(process_of)
             if process is not None and not process.runs:
@@ -210,9 +211,8 @@ class Kernel(asyncio.AbstractEventLoop):
             self.steps += 1
             if self.steps > self.steps_max:
                 raise SimulationError(f"{self.steps} callbacks ran, the last at {self.now:.3f} s: {handle!r}")
-            assert handle.callback is not None
             try:
-                context.run(handle.callback, *handle.args)
+                context.run(callback, *handle.args)
             except Exception as error:  # noqa: BLE001 - as in every event loop: it is noted, and the world goes on
                 self.failures.append(error)
 
@@ -273,7 +273,11 @@ class Kernel(asyncio.AbstractEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Callback:
         """See asyncio."""
-        return self.call_at(self.now + delay, callback, *args, context=context)
+        when = self.now + delay
+        timer = Callback(callback, args, context, when)
+        self._made += 1
+        heapq.heappush(self._timers, (when, self._made, timer))
+        return timer
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None

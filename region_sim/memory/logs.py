@@ -76,6 +76,8 @@ class _Partition:
         self.records: list[LogRecord] = []
         self.flushed_end = 0
         self.leader_epoch = leader_epoch
+        self.shown = LogEnd(0, leader_epoch)
+        """The end that was told last: it is asked for more often than it moves."""
         self.epoch_starts: list[tuple[int, int]] = []
         """(leader epoch, first offset written under it), as the checkpoint file of epochs."""
         self.producers: dict[int, tuple[int, int]] = {}
@@ -214,7 +216,10 @@ class Broker:
             partitions = self._logs.get(place[0])
             if partitions is not None and 0 <= place[1] < len(partitions):
                 found = partitions[place[1]]
-                ends[place] = LogEnd(found.low + len(found.records), found.leader_epoch)
+                end, shown = found.low + len(found.records), found.shown
+                if shown.next_offset != end or shown.leader_epoch != found.leader_epoch:
+                    shown = found.shown = LogEnd(end, found.leader_epoch)
+                ends[place] = shown
         return ends
 
     def lows(self, places: Iterable[Place] | None = None) -> dict[Place, int]:

@@ -60,7 +60,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     boot: float = 1.0
     """From the start of a broker until it answers."""
     snapshot_interval: float = 20.0
-    receipts_cycle: float = 4.0
+    receipts_cycle: float = 6.0
     """How often receipts are brought up to date."""
     watch: float = 1.0
     """How often a controller's attendants look whether a term began."""
