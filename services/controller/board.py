@@ -39,18 +39,22 @@ class LeaseBoard:
 
     def answer(self) -> LeaseAnswer:
         """What holds now; counts as a promise."""
-        found = self._answer()
-        if found.active:
-            # Counted from now and not from before the question, which would be earlier: on the safe side.
-            self.promised_until = max(self.promised_until, self._clock.boottime() + found.remaining_ms / 1000)
-        return found
+        return self._promised(self._answer())
 
     async def wait(self, since: int, seconds: float) -> LeaseAnswer:
         """Return the answer once it is not that of version `since` any more, or after `seconds`."""
         until = self._clock.monotonic() + min(seconds, WAIT_SECONDS_MAX)
-        while self._answer().version == since and (left := until - self._clock.monotonic()) > 0:
+        found = self._answer()
+        while found.version == since and (left := until - self._clock.monotonic()) > 0:
             await news_within(self._news, left)
-        return self.answer()
+            found = self._answer()
+        return self._promised(found)
+
+    def _promised(self, found: LeaseAnswer) -> LeaseAnswer:
+        if found.active:
+            # Counted from now and not from before the question, which would be earlier: on the safe side.
+            self.promised_until = max(self.promised_until, self._clock.boottime() + found.remaining_ms / 1000)
+        return found
 
     def _answer(self) -> LeaseAnswer:
         view = self._view()

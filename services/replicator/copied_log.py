@@ -134,12 +134,12 @@ class CopiedLog:
             end = max(end, peer.origin_end(self.name, partition))
         return end
 
-    def behind(self, control: PartitionControl) -> int:
-        """Records that somebody holds or that a living origin has, and we have not."""
+    def behind(self, control: PartitionControl, end: int | None = None) -> int:
+        """Records that somebody holds or a living origin has, and we have not. `end`: of `end_of`, if known."""
         if self.life.sealed:
             able = reachable_end(self.limit(control.place[1]), self.holders(control))
             return max(0, able - control.held)
-        return max(0, self.end_of(control) - control.held)
+        return max(0, (self.end_of(control) if end is None else end) - control.held)
 
     def lag_events(self, control: PartitionControl, end: int | None = None) -> int | None:
         """Events that are missing here; None when the origin did not say how many. `end`: of `end_of`, if known."""
@@ -166,7 +166,7 @@ class CopiedLog:
         """What this log's part of the report is."""
         # Asked several times a second of every log that ever was: nothing is found out twice.
         ends = [self.end_of(control) for control in self.controls]
-        behind = [self.behind(control) for control in self.controls]
+        behind = [self.behind(control, end) for control, end in zip(self.controls, ends, strict=True)]
         partitions = [self._partition(control, now, end) for control, end in zip(self.controls, ends, strict=True)]
         lags = [self.lag_events(control, end) for control, end in zip(self.controls, ends, strict=True)]
         sources = [control.flow.source for control in self.controls if control.flow and control.flow.ended is None]
