@@ -147,8 +147,8 @@ def _may_have_healed(recorded: Recorded, receipt: Receipt, ending: Hit) -> bool:
     It was written before; or the life came back, its log cut, and went on until that was noticed. What was cut off is
     then in a receipt of its own.
     """
-    if receipt.created_ms < ending.began.unix_ms:
-        return True
+    if receipt.created_ms < ending.began.unix_ms or not recorded.are_clocks_true:
+        return True  # by a clock that was set, nobody can say which came first
     if ending.seen is None or ending.seen.kind not in receipt_ranges.CUTS:
         return False
     others = [r for r in newest_receipts(recorded) if r.incarnation == receipt.incarnation]

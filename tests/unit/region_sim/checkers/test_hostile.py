@@ -17,7 +17,7 @@ from region_sim.evidence import (
     TransitionSeen,
 )
 from region_sim.history import Entry
-from region_sim.spec import Cut, Kill, Switchover, Wipe
+from region_sim.spec import ClockFault, Cut, Kill, Switchover, Wipe
 from region_sim.verdict import judge
 from tests.support.judged import complaints, found_by, without
 from tests.support.planted_history import (
@@ -260,3 +260,14 @@ def test_a_switchover_that_was_given_up_in_the_quiet_is_found(at: float, verdict
 
     found = found_by("recovered", history(after=aborted, faults=[Kill(), Switchover(at_seconds=at - FAULT_AT)]))
     assert found.verdict == verdict, found.sentence
+
+
+def test_a_clock_that_was_set_does_not_make_an_earlier_receipt_a_later_one() -> None:
+    """Found by a campaign, seed 388: the survivor's clock was ahead, and its receipt seemed younger than the wipe."""
+
+    def end(planted: Planted) -> None:
+        planted.receipts = [receipt(state="healed", created_ms=UNIX_MS + 60_000)]
+
+    words = "ended the life"
+    assert words in found_by(HONEST, history("wipe", end=end)).sentence
+    assert words not in found_by(HONEST, history("wipe", end=end, faults=[Wipe(), ClockFault()])).sentence
