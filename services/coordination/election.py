@@ -149,7 +149,9 @@ class Election:
             if sent_at >= held.deadline:
                 await self._confirm(held)
         except LeaseLost:
-            self._drop(held, "the store says that the lease is gone", acts_until=NEVER)
+            # While the answer was under way that term may have ended otherwise, and another one been won.
+            if self._held is not None and self._held.lease_id == held.lease_id:
+                self._drop(self._held, "the store says that the lease is gone", acts_until=NEVER)
             return
         except CoordinationError as problem:
             log.warning("the lease was not renewed", reason=str(problem))

@@ -123,6 +123,27 @@ async def test_a_process_stopped_for_longer_than_its_lease_has_lost_it() -> None
     assert mine.held is None and rival.epoch > held.epoch
 
 
+async def test_the_loss_of_an_earlier_lease_does_not_end_a_later_term() -> None:
+    """The watch shows that the key is gone and the next term is won, all while the renewal's answer is under way."""
+    clock = TurnedClock()
+    store = MemoryStore(clock)
+    mine = election(store, clock)
+    first = await mine.campaign(who())
+    clock.turn(30.0)
+    keep_alive, won = store.keep_alive, []
+
+    async def slow(lease_id: int) -> float:
+        mine.heed(await store.get(LEADER), 0, await store.revision())
+        won.append(await mine.campaign(who()))
+        return await keep_alive(lease_id)
+
+    store.keep_alive = slow  # type: ignore[method-assign]
+    await mine.renew()
+    assert mine.held == won[0] and won[0].epoch > first.epoch
+    await mine.end_leftovers()
+    assert await store.get(LEADER) is not None, "and its key stays"
+
+
 async def test_clocks_that_part_end_the_term() -> None:
     """A machine that was paused cannot know how long."""
     clock = TurnedClock()
