@@ -87,11 +87,13 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def gateway(self) -> GatewaySettings:
-        """See services.gateway.settings."""
+        """See services.gateway.settings.
+
+        Acknowledged ends are recorded as often as shipped: what is not recorded yet can be lost without a trace.
+        """
         return GatewaySettings(
             ack=self.ack,
             processor_poll_ms=5_000,
-            ends_interval_seconds=2.0,
             view_interval_seconds=4.0,
             peer_fresh_seconds=4.0,
             deadline_ms=1_500,

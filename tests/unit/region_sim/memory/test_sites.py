@@ -175,6 +175,35 @@ def test_a_log_that_lost_records_is_sealed_and_the_region_begins_anew() -> None:
     SmallWorld().run(main)
 
 
+def test_a_power_loss_soon_after_an_acknowledgement_does_not_go_unseen() -> None:
+    """Nobody else saw the record: the end that the gateway recorded is all that says that it was there."""
+
+    async def main(small: SmallWorld) -> None:
+        lost = small.serving()
+        survivor = other_of(small, lost)
+        await asyncio.sleep(5.0)
+        small.world.sites[survivor].pause(["replicator"])
+        # The first is recorded at once; the second, of the same partition, when the next recording is due.
+        said = [small.event("click", f"i{number}", user="u", query="hats") for number in range(2)]
+        for event in said:
+            assert await small.publish(lost, [event]) == 200
+        place = small.accepted[said[1]["id"]]
+        await asyncio.sleep(0.5)
+        site = small.world.sites[lost]
+        site.kill()
+        cut = site.broker.cut(place["log"], place["partition"], 1)
+        assert cut.start == place["offset"]
+        small.world.sites[survivor].resume(["replicator"])
+        site.start()
+        await small.until(lambda: site.incarnation == f"{lost}-2", 60.0, "the next life")
+        await asyncio.sleep(20.0)
+        receipt = next(each for each in await small.receipts(survivor) if each.kind == "cut")
+        assert [(each.log, each.partition, each.start, each.end) for each in receipt.ranges] == [tuple(cut)]
+        assert receipt.state == "confirmed_lost"
+
+    SmallWorld().run(main)
+
+
 def test_single_processes_come_back_and_a_processor_knows_what_it_knew() -> None:
     """Its state is rebuilt from a snapshot and the log; the gateway records what it acknowledged."""
 
