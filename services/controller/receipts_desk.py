@@ -94,11 +94,11 @@ class ReceiptsDesk:
     async def run(self) -> None:
         """Work for ever; whatever the store or a peer refuses is tried again."""
         while True:
+            self._news.clear()  # before, not after: a takeover during the cycle is no news that was dealt with
             try:
                 await self._cycle()
             except (CoordinationError, OSError) as problem:
                 log.warning("receipts are brought up to date later", reason=str(problem))
-            self._news.clear()
             await news_within(self._news, self._cycle_seconds)
 
     async def _cycle(self) -> None:
@@ -134,7 +134,8 @@ class ReceiptsDesk:
                 return  # its replicator has just started: what it holds would be listed as missing
             evidence = await self._evidence(case.life, reports)
             self._pending = (case, takeover, evidence, self._survivors(case, reports))
-        self._taken_over = None
+        if self._taken_over is takeover:
+            self._taken_over = None
 
     async def _write_pending(self, receipts: list[Receipt]) -> None:
         if self._pending is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -16,13 +18,14 @@ from services.common.clock import SystemClock
 from services.common.deployment import PORT_OFFSETS, Deployment, Site
 from services.controller.cases import Takeover
 from services.controller.metrics import ControllerMetrics
-from services.controller.receipts_desk import ReceiptsDesk
+from services.controller.receipts_desk import CYCLE_SECONDS, ReceiptsDesk
 from services.coordination import MemoryStore
 from services.coordination.lives import Life, LogCut
 from services.coordination.region_record import raise_acknowledged_ends
 from services.receipts import Range, ReceiptBook
 from services.replicator.client import LogReport, PartitionReport, ReplicationReport
 from streams.logs import topics_of
+from tests.support.poll import wait_until_async
 
 LIFE = Life(incarnation="east-1", region="east", number=1, cluster_id="a", opened_ms=1)
 
@@ -57,9 +60,14 @@ class West:
     """Its replicator, which says what it is told to."""
 
     said: ReplicationReport
+    asked_first: Callable[[], None] | None = None
+    """What happens when it is asked for the first time."""
 
     async def __aenter__(self) -> Self:
         async def replication(_: web.Request) -> web.Response:
+            if self.asked_first is not None:
+                asked, self.asked_first = self.asked_first, None
+                asked()
             return web.Response(body=msgspec.json.encode(self.said), content_type="application/json")
 
         app = web.Application()
@@ -76,7 +84,11 @@ class West:
 
 @asynccontextmanager
 async def desk_of_west(
-    place: Path, lives: list[Life], said: ReplicationReport, notes: list[str] | None = None
+    place: Path,
+    lives: list[Life],
+    said: ReplicationReport,
+    notes: list[str] | None = None,
+    cycle_seconds: float = CYCLE_SECONDS,
 ) -> AsyncIterator[tuple[ReceiptsDesk, ReceiptBook, West]]:
     """West's desk in the term that began when east was lost."""
     store = MemoryStore()
@@ -101,6 +113,7 @@ async def desk_of_west(
             serving_ms=lambda: 1,
             note=lambda _, sentence: (notes if notes is not None else []).append(sentence),
             unreachable_seconds=10.0,
+            cycle_seconds=cycle_seconds,
         )
         yield desk, book, west
 
@@ -122,6 +135,28 @@ async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) 
         await desk._write_pending([])
         (receipt,) = await book.all()
         assert Range(log="east-1.events", partition=0, start=93, end=100, events=7) in receipt.ranges
+
+
+async def test_a_takeover_during_a_cycle_is_looked_at_right_after_it(tmp_path: Path) -> None:
+    """Found by a campaign, seed 1346: a cycle later the lost region was back, and had acknowledged more."""
+    async with desk_of_west(tmp_path, [LIFE], report(93, walked=True), cycle_seconds=3_600.0) as (desk, book, west):
+        west.asked_first = lambda: desk.took_over(takeover_of_east())
+        running = asyncio.create_task(desk.run())
+        await wait_until_async(book.all, what="the receipt of the takeover")
+        running.cancel()
+        (receipt,) = await book.all()
+        assert receipt.receipt_id == "east-1-0-7"
+
+
+async def test_a_takeover_while_the_one_before_is_looked_at_is_not_forgotten(tmp_path: Path) -> None:
+    """Terms may follow each other at once."""
+    async with desk_of_west(tmp_path, [LIFE], report(93, walked=True)) as (desk, book, west):
+        second = replace(takeover_of_east(), epoch=(0, 9))
+        west.asked_first = lambda: desk.took_over(second)
+        desk.took_over(takeover_of_east())
+        await desk._cycle()
+        await desk._cycle()
+        assert [each.receipt_id for each in await book.all()] == ["east-1-0-7", "east-1-0-9"]
 
 
 async def test_two_cases_of_one_life_in_one_cycle_have_a_receipt_each(tmp_path: Path) -> None:
