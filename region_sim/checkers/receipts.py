@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from region_sim.checkers import receipt_ranges
 from region_sim.checkers.base import Failover, Figures, Finding, VerdictWord
 from region_sim.checkers.failovers import cause_of, terms
-from region_sim.checkers.loss import newest_receipts
+from region_sim.checkers.loss import missing_promises, newest_receipts
 from region_sim.checkers.recorded import LIFE_ENDS, Hit, Recorded
 from region_sim.evidence import FaultSeen, HeldEnds, ReceiptSeen, ReceiptsRead, StateSeen
 from services.receipts.model import Receipt
@@ -144,15 +144,26 @@ def _problems(recorded: Recorded, receipt: Receipt) -> Iterator[str]:
 def _may_have_healed(recorded: Recorded, receipt: Receipt, ending: Hit) -> bool:
     """Whether a receipt may say healed though its life ended.
 
-    It was written before; or the life came back, its log cut, and went on until that was noticed. What was cut off is
-    then in a receipt of its own.
+    It was written before; or the life came back, its log cut, and went on: until that was noticed, and what was cut off
+    is then in a receipt of its own; or for good, for what was cut off had been promised to nobody.
     """
     if receipt.created_ms < ending.began.unix_ms or not recorded.are_clocks_true:
         return True  # by a clock that was set, nobody can say which came first
     if ending.seen is None or ending.seen.kind not in receipt_ranges.CUTS:
         return False
+    if _went_on(recorded, ending.seen):
+        return True
     others = [r for r in newest_receipts(recorded) if r.incarnation == receipt.incarnation]
     return any(other.state == "confirmed_lost" for other in others)
+
+
+def _went_on(recorded: Recorded, seen: FaultSeen) -> bool:
+    """Whether a life is still lived in the end though its log was cut, and nobody misses what had been promised."""
+    lives = {state.incarnation for state in recorded.evidence(StateSeen) if state.region == seen.target}
+    if seen.kind not in receipt_ranges.CUTS or lives != {seen.incarnation}:
+        return False
+    log = f"{seen.incarnation}.events"
+    return not any(recorded.promises[key].ack.log == log for key in missing_promises(recorded))
 
 
 def _is_held_against_nothing(recorded: Recorded, receipt: Receipt) -> bool:
@@ -188,7 +199,9 @@ def _ending(recorded: Recorded, receipt: Receipt) -> Hit | None:
 
 
 def _ended(recorded: Recorded, seen: FaultSeen) -> bool:
-    return seen.kind in LIFE_ENDS or _is_in_another_life(recorded, seen.target, seen.incarnation)
+    if _is_in_another_life(recorded, seen.target, seen.incarnation):
+        return True
+    return seen.kind in LIFE_ENDS and not _went_on(recorded, seen)
 
 
 def _is_in_another_life(recorded: Recorded, region: str, incarnation: str) -> bool:

@@ -59,9 +59,9 @@ def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple[Fin
         return _finding("unknown", f"nothing is proven: {doubtful.why}"), judged
     if not judged:
         return _finding("valid", "there was no failover"), judged
-    sentence = f"{len(held)} of {len(judged)} failovers are within their bounds"
     others = sorted({one.why for one in judged if one.within is None})
-    return _finding("valid", f"{sentence}; others were not judged: {'; '.join(others)}" if others else sentence), judged
+    sentence = f"{len(held)} of {len(judged)} failovers were judged{', all within their bounds' if held else ''}"
+    return _finding("valid", f"{sentence}; the others were not: {'; '.join(others)}" if others else sentence), judged
 
 
 def bounds(times: ControlTimes, load: Load, *, etcd_leader_too: bool, lead_seconds: float = 0.0) -> dict[str, float]:

@@ -13,11 +13,12 @@ from region_sim.history import HistoryWriter, read_history
 from region_sim.load.bare import BareApp
 from region_sim.load.library import LibraryApp
 from region_sim.load.script import Script
-from region_sim.spec import Load
+from region_sim.spec import ClockFault, Fault, Kill, Load
 from region_sim.verdict import Checked, Verdict, judge
 from services.common.clock import SystemClock
+from services.receipts.model import Range
 from tests.support.fake_gateway import FakeGateway
-from tests.support.planted_history import Planted, history, range_of, receipt
+from tests.support.planted_history import UNIX_MS, Planted, history, range_of, receipt
 
 REMOTE = Load(ack="remote")
 
@@ -54,6 +55,36 @@ def test_a_receipt_that_lists_an_acknowledged_event_is_found_though_nothing_is_l
         planted.receipts.append(wrong)
 
     assert finding(judge(history("kill", end=end, load=REMOTE))).verdict == "invalid"
+
+
+def test_a_record_may_be_listed_before_its_app_is_told_that_it_is_safe() -> None:
+    """Found by a campaign, seed 1346: listed while only its writer held it; it was copied, and only then acknowledged.
+
+    What is still missing in the end was never safe; and by a clock that was set nobody can say which came first.
+    """
+
+    def end(state: str, left: list[Range], told_before: int) -> Callable[[Planted], None]:
+        listed = [range_of(18, 19, None)]
+        return lambda planted: planted.receipts.append(
+            receipt(
+                receipt_id="r2",
+                kind="unreachable",
+                state=state,
+                created_ms=UNIX_MS + 15_500 + told_before,
+                ranges=listed,
+                remaining=left,
+            )
+        )
+
+    def verdict(end: Callable[[Planted], None], faults: list[Fault] | None = None) -> str:
+        return finding(
+            judge(history("kill", after=lambda planted: planted.event(15.5), end=end, load=REMOTE, faults=faults))
+        ).verdict
+
+    assert verdict(end("healed", [], -1)) == "valid"
+    assert verdict(end("healed", [], 1)) == "invalid"
+    assert verdict(end("healed", [], 1), [Kill(), ClockFault()]) == "valid"
+    assert verdict(end("confirmed_lost", [range_of(18, 19, None)], -1)) == "invalid"
 
 
 def test_a_history_without_losses_or_listings_keeps_the_promise() -> None:

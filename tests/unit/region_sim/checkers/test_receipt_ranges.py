@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from region_sim.evidence import HeldEnds, ReceiptSeen
-from region_sim.spec import ClockFault, Kill
+from region_sim.spec import ClockFault, Cut, Fault, Kill
 from services.receipts.model import Receipt
 from tests.support.judged import found_by, without
 from tests.support.planted_history import (
@@ -33,6 +33,16 @@ def shown(*receipts: Receipt) -> Callable[[Planted], None]:
 
     def end(planted: Planted) -> None:
         planted.receipts = list(receipts)
+
+    return end
+
+
+def anew(*receipts: Receipt) -> Callable[[Planted], None]:
+    """These receipts, and east in its next life."""
+
+    def end(planted: Planted) -> None:
+        planted.receipts = list(receipts)
+        planted.states["east"] = state("east", 17, incarnation="east-2")
 
     return end
 
@@ -124,11 +134,36 @@ def test_a_life_that_was_cut_may_heal_before_that_is_noticed() -> None:
     """Then another receipt says what was cut off; without that one, nothing does. A wiped life never heals."""
     early = receipt(state="healed")
     noticed = receipt(receipt_id="r2", kind="cut", was_active=False, state="confirmed_lost")
-    assert found_by(NAME, history("cut", end=shown(early, noticed))).verdict == "valid"
-    assert found_by(NAME, history("cut", end=shown(early))).verdict == "invalid"
+    assert found_by(NAME, history("cut", end=anew(early, noticed))).verdict == "valid"
+    assert found_by(NAME, history("cut", end=anew(early))).verdict == "invalid"
     assert found_by(NAME, history("wipe", end=shown(early, noticed))).verdict == "invalid"
     before = receipt(receipt_id="r0", epoch=FIRST, issued_by="east", created_ms=UNIX_MS + 5_000)
     assert found_by(NAME, history("wipe", end=shown(before, receipt(state="confirmed_lost")))).verdict == "valid"
+
+
+def test_a_life_that_goes_on_after_a_cut_of_what_was_promised_to_nobody_is_not_over() -> None:
+    """Found by a campaign, seed 1059: the newest record was nobody's yet, and no end was known that reached over it."""
+    healed = shown(receipt(state="healed"))
+    assert found_by(NAME, history("cut", end=healed)).verdict == "valid"
+    lost = found_by(NAME, history("cut", before=lambda planted: planted.event(9.9, held=""), end=healed))
+    assert "ended the life" in lost.sentence
+    silent = found_by(NAME, history("cut", end=lambda planted: (healed(planted), planted.states.pop("east"))))
+    assert "ended the life" in silent.sentence
+
+
+def test_a_cut_that_a_life_goes_on_after_is_due_no_receipt() -> None:
+    """Nothing that anybody was promised is gone. West was passive, so nobody took over."""
+
+    def after(planted: Planted) -> None:
+        planted.strike(15.2, kind="cut", target="west", incarnation="west-1", was_active=False, region_lost=False)
+
+    def lossy(planted: Planted) -> None:
+        planted.event(15.1, log="west-1.events", held="")
+        after(planted)
+
+    faults: list[Fault] = [Kill(), Cut(target="west")]
+    assert found_by(NAME, history(after=after, faults=faults)).verdict == "valid"
+    assert "west-1 was lost and no receipt says so" in found_by(NAME, history(after=lossy, faults=faults)).sentence
 
 
 def test_a_term_that_ended_at_once_had_no_time_to_write() -> None:

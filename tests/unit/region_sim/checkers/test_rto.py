@@ -84,6 +84,7 @@ def test_a_failover_within_its_bounds_is_valid_and_says_what_they_were() -> None
     """Each part beside its bound."""
     verdict = judge(history())
     assert verdict.checkers[NAME].verdict == "valid"
+    assert verdict.checkers[NAME].sentence == "1 of 1 failovers were judged, all within their bounds"
     (one,) = verdict.failovers
     assert (one.from_region, one.to_region, one.within) == ("east", "west", True)
     assert one.bound_seconds == pytest.approx(sum(one.bounds.values()))
@@ -158,9 +159,12 @@ def test_a_failover_while_another_fault_stood_is_measured_and_not_judged() -> No
     def before(planted: Planted) -> None:
         planted.strike(9.5, target="north", region_lost=False, was_active=False, incarnation="")
 
-    (one,) = judge(history(before=before, faults=list(SLOW))).failovers
+    verdict = judge(history(before=before, faults=list(SLOW)))
+    (one,) = verdict.failovers
     assert (one.within, one.rto_seconds) == (None, 2.5)
     assert "kill north stood as well" in one.why
+    said = verdict.checkers[NAME].sentence
+    assert said == "0 of 1 failovers were judged; the others were not: kill north stood as well"
 
 
 def test_several_failovers_are_each_held_against_the_formula() -> None:
