@@ -44,6 +44,8 @@ def _times(process: Path) -> ControlTimes | None:
         raw = (process / "environ").read_bytes()
     except OSError:
         return None
+    if not raw:
+        return None  # The kernel shows it a moment after a process has begun; defaults would pass for what is set.
     pairs = (pair.partition("=") for pair in raw.decode(errors="replace").split("\0"))
     environment = {name: value for name, equals, value in pairs if equals}
     try:

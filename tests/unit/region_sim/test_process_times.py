@@ -6,10 +6,12 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from region_sim.backends.process_times import control_times
 from services.region import run_file
 from services.region.run_file import ProcessIdentity
+from tests.support.poll import wait_until
 
 
 class Hands:
@@ -30,6 +32,8 @@ class Hands:
 def controller(**variables: str) -> Iterator[ProcessIdentity]:
     """A process with these variables."""
     with subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], **variables}) as child:
+        environ = Path(f"/proc/{child.pid}/environ")
+        wait_until(environ.read_bytes, 10, "the kernel to show what the process was given")
         identity = run_file.identify(child.pid)
         assert identity is not None
         try:
