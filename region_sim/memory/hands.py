@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -96,20 +97,20 @@ class Hands:
                 link.loss_share = max((f.loss_share for f in found), default=0.0)
 
 
-class MemoryPlay:
+class MemoryPlay(ABC):
     """A play with nothing to heal and nothing to verify; see FaultPlay."""
 
     region_lost = False
 
+    @abstractmethod
     async def inject(self) -> str:
         """See FaultPlay."""
-        raise NotImplementedError
 
     async def not_injected(self) -> str | None:
         """See FaultPlay."""
         return None
 
-    async def heal(self) -> None:
+    async def heal(self) -> None:  # noqa: B027 - most plays have nothing to heal
         """See FaultPlay."""
 
     async def not_healed(self) -> str | None:
