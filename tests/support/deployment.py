@@ -77,8 +77,10 @@ class LocalDeployment:
 
 
 def free_base_port(sites: int) -> int:
-    """Return a port from which on the sites of a deployment find all of theirs free."""
-    for base in range(free_ports(1)[0], 31_000, PORTS_APART * sites):
+    """Return a port from which on the sites of a deployment find all of theirs free; any between 20,000 and 31,000."""
+    bases = range(20_000, 31_000, PORTS_APART * sites)
+    first = free_ports(1)[0] // (PORTS_APART * sites)
+    for base in (bases[(first + step) % len(bases)] for step in range(len(bases))):
         if all(port_is_free(base + PORTS_APART * n + offset) for n in range(sites) for offset in range(SITE_PORTS)):
             return base
     raise AssertionError("no free ports for a deployment")
