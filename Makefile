@@ -4,14 +4,17 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint format quality bench mutants clean
+.PHONY: help setup train-env demo test lint format quality bench mutants clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup:  ## Install everything into .venv (cached: the second time is immediate)
 	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) found. Next: install Python 3.11 or newer, or name one: make $@ PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) infra/runtime/setup.py
+	@$(PYTHON) infra/runtime/setup.py $(SETUP_ARGUMENTS)
+
+train-env:  ## Add what training the full ranker needs to .venv (5 GB, cached like setup)
+	@$(MAKE) --no-print-directory setup SETUP_ARGUMENTS="--requirements train"
 
 demo: setup  ## Two regions end to end, the active one wiped in the middle (DATA=directory for real events)
 	@$(BIN)/region-sim run wipe-active --backend process --out runs/demo --set load.source=replay $(if $(DATA),--set "load.data=$(DATA)")

@@ -15,3 +15,5 @@ compile go.txt requirements/go.in
 compile runtime.txt pyproject.toml --extra cpu --extra build
 compile gpu.txt pyproject.toml --extra gpu --extra build
 compile dev.txt pyproject.toml --extra cpu --extra build --extra train-small --extra dev
+# Everything of dev.txt in the same versions, and what training needs: an environment for training is one to develop in.
+compile train.txt pyproject.toml --extra cpu --extra build --extra train-small --extra train --extra dev -c requirements/dev.txt

@@ -3,7 +3,8 @@
 Runs under the system's Python before anything is installed, so it uses the standard library alone. Each step is
 skipped when its inputs have not changed: the stamp in `.venv/.ready` is a hash of everything that decides the result,
 and a second run takes about a tenth of a second. Packages are installed from hashed requirement files, by uv with the
-index that pip is set up for, or by pip itself where uv cannot reach one.
+index that pip is set up for, or by pip itself where uv cannot reach one. An environment that was once made for
+training stays one: `.venv/.requirements` says which file it holds, and a run that names none keeps to it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 READY = VENV / ".ready"
+CHOSEN = VENV / ".requirements"
+GIGABYTES = {"dev": 1.5, "runtime": 1.5, "gpu": 1.5, "train": 7}
+"""Requirement files there are, and what an environment with them takes on disk."""
 PYTHON_MINIMUM = (3, 11)
 INPUTS = (
     "pyproject.toml",
@@ -37,21 +41,23 @@ class SetupError(Exception):
 def main() -> int:
     """Run every step that is due; 0 when the environment is complete."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requirements", default="dev", choices=("dev", "runtime", "gpu"))
+    parser.add_argument("--requirements", default="", choices=("", *GIGABYTES), help="as before, at first dev")
     parser.add_argument("--force", action="store_true", help="run every step even if nothing changed")
     arguments = parser.parse_args()
     started = time.monotonic()
+    requirements = arguments.requirements or chosen_before()
     try:
-        stamp = stamp_of(arguments.requirements)
+        stamp = stamp_of(requirements)
         if not arguments.force and READY.exists() and READY.read_text() == stamp and kafka_is_there():
             install_etcd()
             return 0
         READY.unlink(missing_ok=True)
         make_venv()
         install_uv()
-        install_packages(arguments.requirements)
+        install_packages(requirements)
         install_project()
         install_kafka()
+        CHOSEN.write_text(requirements)
         READY.write_text(stamp)
         install_etcd()
     except SetupError as error:
@@ -68,6 +74,12 @@ def stamp_of(requirements: str) -> str:
     for name in (*INPUTS, f"requirements/{requirements}.txt"):
         digest.update(hashlib.sha256((ROOT / name).read_bytes()).digest())
     return digest.hexdigest()
+
+
+def chosen_before() -> str:
+    """Return the requirement file that the environment was made from; `dev` for a new one."""
+    name = CHOSEN.read_text().strip() if CHOSEN.exists() else ""
+    return name if name in GIGABYTES else "dev"
 
 
 def kafka_is_there() -> bool:
@@ -125,7 +137,7 @@ def install_uv() -> None:
 def install_packages(requirements: str) -> None:
     """Make the environment hold exactly the pinned packages."""
     wanted = str(ROOT / "requirements" / f"{requirements}.txt")
-    say(f"installing the packages of requirements/{requirements}.txt (about 1.5 GB on disk)")
+    say(f"installing the packages of requirements/{requirements}.txt (about {GIGABYTES[requirements]} GB on disk)")
     uv = VENV / "bin" / "uv"
     bootstrap = str(ROOT / "requirements" / "bootstrap.txt")
     try:

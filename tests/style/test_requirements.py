@@ -47,6 +47,7 @@ def test_no_file_names_a_registry_or_a_machine(path: Path) -> None:
     ("runtime.txt", ("cpu", "build")),
     ("gpu.txt", ("gpu", "build")),
     ("dev.txt", ("cpu", "build", "train-small", "dev")),
+    ("train.txt", ("cpu", "build", "train-small", "dev", "train")),
 ])  # fmt: skip
 def test_every_declared_dependency_is_pinned(path: str, extras: tuple[str, ...]) -> None:
     """A dependency that was added without `requirements/compile.sh` would be missing after a fresh set-up."""
@@ -54,6 +55,13 @@ def test_every_declared_dependency_is_pinned(path: str, extras: tuple[str, ...])
     declared = [*project["dependencies"], *(line for name in extras for line in project["optional-dependencies"][name])]
     names = {re.split(r"[\[<>=~! ]", line)[0].lower() for line in declared}
     assert names - pins(ROOT / "requirements" / path).keys() == set()
+
+
+def test_an_environment_to_train_in_is_one_to_develop_in() -> None:
+    """`make train-env` adds packages to those of `make setup` and changes none of them."""
+    develop, train = (pins(ROOT / "requirements" / name) for name in ("dev.txt", "train.txt"))
+    assert {name: hashes for name, hashes in train.items() if name in develop} == develop
+    assert "torch" in train.keys() - develop.keys()
 
 
 def test_one_runtime_for_onnx_in_each_file() -> None:

@@ -15,7 +15,7 @@ install_etcd = setup.install_etcd
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of input files only, with an environment that is complete."""
-    for name in (*setup.INPUTS, "requirements/dev.txt", "requirements/gpu.txt"):
+    for name in (*setup.INPUTS, "requirements/dev.txt", "requirements/gpu.txt", "requirements/train.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{name}\n")
@@ -26,6 +26,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(setup, "ROOT", tmp_path)
     monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(setup, "READY", tmp_path / ".venv/.ready")
+    monkeypatch.setattr(setup, "CHOSEN", tmp_path / ".venv/.requirements")
     monkeypatch.setattr(sys, "argv", ["setup.py"])
     monkeypatch.setattr(setup, "install_etcd", lambda: None)
     monkeypatch.delenv("MERIDIAN_KAFKA_HOME", raising=False)
@@ -57,6 +58,23 @@ def test_a_changed_input_makes_it_due(tree: Path, steps: list[str], changed: str
     assert len(steps) == 5
     assert setup.main() == 0
     assert len(steps) == 5
+
+
+def test_an_environment_for_training_stays_one(tree: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make setup` after `make train-env` does nothing, and brings the same file up to date when it changed."""
+    installed: list[str] = []
+    monkeypatch.setattr(setup, "install_packages", installed.append)
+    monkeypatch.setattr(sys, "argv", ["setup.py", "--requirements", "train"])
+    assert setup.main() == 0
+    monkeypatch.setattr(sys, "argv", ["setup.py"])
+    assert setup.main() == 0
+    assert installed == ["train"]
+    (tree / "requirements/train.txt").write_text("changed")
+    assert setup.main() == 0
+    assert installed == ["train", "train"]
+    monkeypatch.setattr(sys, "argv", ["setup.py", "--requirements", "dev"])
+    assert setup.main() == 0
+    assert installed == ["train", "train", "dev"]
 
 
 def test_a_missing_jar_makes_it_due(tree: Path, steps: list[str]) -> None:
