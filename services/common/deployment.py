@@ -98,6 +98,16 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         """The one key of all regions; outside their directories, so that it outlives a wipe."""
         return Path(self.directory) / "pseudonym.key"
 
+    @property
+    def signing_key_file(self) -> Path:
+        """What model versions are signed with; like the pseudonym key outside of the regions' directories."""
+        return Path(self.directory) / "model-signing.key"
+
+    @property
+    def trusted_keys_file(self) -> Path:
+        """The public keys whose signatures on model versions all regions accept, one a line."""
+        return Path(self.directory) / "trusted-model-keys"
+
     def save(self) -> Path:
         """Write the file, and return where."""
         path = Path(self.directory) / DEPLOYMENT_FILE

@@ -46,6 +46,11 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     pseudonym_key_file: Path = Path()
     """The key under which users become pseudonyms; `pseudonym.key` in the data directory unless set."""
 
+    signing_key_file: Path = Path()
+    """What pushed model versions are signed with; `model-signing.key` in the data directory unless set."""
+    trusted_keys_file: Path = Path()
+    """Whose signatures on model versions count, one public key a line; `trusted-model-keys` there unless set."""
+
     def check(self) -> str | None:
         """Fill in what follows from other settings; refuse ports that collide."""
         if self.data_dir == Path():
@@ -54,6 +59,10 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
             msgspec.structs.force_setattr(self, "bootstrap", f"{self.host}:{self.kafka_port}")
         if self.pseudonym_key_file == Path():
             msgspec.structs.force_setattr(self, "pseudonym_key_file", self.data_dir / "pseudonym.key")
+        if self.signing_key_file == Path():
+            msgspec.structs.force_setattr(self, "signing_key_file", self.data_dir / "model-signing.key")
+        if self.trusted_keys_file == Path():
+            msgspec.structs.force_setattr(self, "trusted_keys_file", self.data_dir / "trusted-model-keys")
         listeners = ("kafka", "controller", "gateway", "processor", "inference", "replicator", "control")
         ports = [getattr(self, f"{listener}_port") for listener in listeners]
         if len(set(ports)) < len(ports):
@@ -103,6 +112,11 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     def incarnation_file(self) -> Path:
         """What the preparing step found, for the supervisor: a copy, the region's record decides."""
         return self.data_dir / "incarnation"
+
+    @property
+    def model_repository(self) -> Path:
+        """The region's own model versions, in Triton's layout: shipped ones, pushed ones, ones fetched from peers."""
+        return self.data_dir / "models"
 
     @property
     def snapshot_dir(self) -> Path:

@@ -91,6 +91,8 @@ def region_settings(deployment: Deployment, site: Site) -> RegionSettings:
         data_dir=deployment.site_dir(site.name),
         bootstrap=site.bootstrap,
         pseudonym_key_file=deployment.pseudonym_key_file,
+        signing_key_file=deployment.signing_key_file,
+        trusted_keys_file=deployment.trusted_keys_file,
         incarnation="",
         kafka_port=site.port("kafka"),
         controller_port=site.port("controller"),
