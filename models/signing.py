@@ -100,8 +100,8 @@ def verify_bytes(manifest: bytes, signature: bytes, trusted: Sequence[bytes], na
         raise VersionDamaged(f"{name} is of kind {found.algorithm[:20]!r}, known is {_ALGORITHM}; ship it again")
     if key not in trusted:
         raise VersionDamaged(
-            f"{name} was made with the key {found.key[:16]}..., which is not among the {len(trusted)} that are trusted "
-            "here; add it to the list of trusted keys if you know whose it is"
+            f"{name} was made with the key {found.key}, which is not among the {len(trusted)} that are trusted here; "
+            "add it to the list of trusted keys if you know whose it is"
         )
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signed, _PURPOSE + manifest)

@@ -21,7 +21,7 @@ from services.common.exit_codes import ExitCode
 from services.common.region_settings import RegionSettings
 from services.common.settings import CONFIG_VARIABLE, SettingsError, as_toml
 from services.region import deployment_cli, run_file
-from services.region.deploy import Network
+from services.region.deploy import Network, make_signing_key
 from services.region.main import DATA_DIR_VARIABLE, PORT_ORDER, load_settings
 from services.region.plan import KafkaSettings
 from services.region.status import RegionStatus, look
@@ -79,6 +79,7 @@ def up(
     if print_config:
         print("\n".join(tables))
         return
+    make_signing_key(region.signing_key_file, region.trusted_keys_file)
     command = [sys.executable, "-m", "services.region.main", *(["--json"] if json else [])]
     if not detach:
         os.execv(sys.executable, command)  # noqa: S606 - becomes the supervisor

@@ -1,4 +1,4 @@
-"""What a deployment consists of: from the words of a command line to sites with addresses. Pure, but for the key file.
+"""What a deployment consists of: from the words of a command line to sites with addresses. Pure, but for the key files.
 
 Two regions need a witness: of two votes neither is a majority, so losing either site would leave nobody who may act.
 Three regions have three votes; a fourth would not let one more of them fail.
@@ -123,11 +123,33 @@ def taken_port(deployment: Deployment) -> str | None:
 
 def make_key(path: Path) -> None:
     """Make the one pseudonym key of all regions, unless it is there: two regions must not each make their own."""
-    if path.exists():
+    if not path.exists():
+        _write_key(path, random_bytes(KEY_BYTES))
+
+
+def make_signing_key(key_file: Path, trusted_file: Path) -> None:
+    """Make the key that pushed model versions are signed with, unless it is there, and trust it.
+
+    A key that is there is left as it is, listed or not: whoever took it off the list meant it. When it was lost, a new
+    one is listed beside the old, whose signatures go on being good. Listed first: a list without its key harms nobody.
+    """
+    if key_file.exists():
         return
+    from models.signing import public_key
+
+    key = random_bytes(KEY_BYTES)
+    trusted_file.parent.mkdir(parents=True, exist_ok=True)
+    with trusted_file.open("a") as file:
+        file.write(f"{public_key(key).hex()}  # made by `meridian up`\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _write_key(key_file, key)
+
+
+def _write_key(path: Path, key: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(random_bytes(KEY_BYTES).hex() + "\n")
+        file.write(key.hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
 

@@ -89,11 +89,12 @@ def up(deployment: Deployment, only: str, *, detach: bool, timeout_seconds: floa
 
 
 def _made_ready(deployment: Deployment) -> Deployment:
-    """Make the directory, the key and the network where they are missing. Raises SettingsError."""
+    """Make the directory, the keys and the network where they are missing. Raises SettingsError."""
     nobody_runs = not any(is_running(deployment, site.name) for site in deployment.sites)
     if nobody_runs and (taken := deploy.taken_port(deployment)) is not None:
         raise SettingsError(taken)
     deploy.make_key(deployment.pseudonym_key_file)
+    deploy.make_signing_key(deployment.signing_key_file, deployment.trusted_keys_file)
     network = network_of(deployment)
     if network is not None and not network.alive:
         try:

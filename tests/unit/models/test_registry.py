@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,11 +12,15 @@ from models.registry import (
     MANIFEST_FILE,
     METRICS_FILE,
     MODEL_FILE,
+    SIGNATURE_FILE,
+    About,
     Golden,
     compare_golden,
     golden_bytes,
     load_version,
+    read_manifest,
     top_places,
+    unlisted_files,
     verify_manifest,
     versions,
     write_version,
@@ -108,3 +113,33 @@ def test_near_equals_may_change_places_but_not_others() -> None:
         compare_golden(golden, np.array([[0.50004, 0.50001, 0.1]], np.float32))
     equal = np.array([[0.5, 0.5, 0.1]], np.float32)
     compare_golden(Golden({}, equal, top_places(equal)), np.array([[0.5, 0.50002, 0.1]], np.float32))
+
+
+ABOUT = About(trained_on="a shop", frontier={"east-1.events": [7, 9]}, seed=3, code_version="0.1.0", metrics={"mrr": 1})
+
+
+def test_a_manifest_says_what_a_version_was_made_from(tmp_path: Path) -> None:
+    """Beside the sums; without it the manifest is the bare sums of early releases, and both are read."""
+    folder = write_version(tmp_path, "ranker", 1, files(), "config", ABOUT)
+    manifest = load_version(folder).manifest
+    assert (manifest.frontier, manifest.seed, manifest.metrics) == ({"east-1.events": [7, 9]}, 3, {"mrr": 1})
+    bare = load_version(write_version(tmp_path, "ranker", 2, files(), "config")).manifest
+    assert bare.files == manifest.files
+    assert bare.seed is None
+    assert write_version(tmp_path, "ranker", 1, files(), "config", ABOUT) == folder
+    with pytest.raises(VersionDamaged, match="another version"):
+        write_version(tmp_path, "ranker", 1, files(), "config")
+
+
+def test_a_manifest_names_files_of_its_own_folder_only(tmp_path: Path) -> None:
+    """What is fetched by a manifest's names must not lead elsewhere; the signature is the one file beside the list."""
+    folder = write_version(tmp_path, "ranker", 1, files(), "config")
+    (folder / SIGNATURE_FILE).write_bytes(b"")
+    assert unlisted_files(folder) == []
+    (folder / "weights.data").write_bytes(b"")
+    assert unlisted_files(folder) == ["weights.data"]
+    sums = read_manifest(folder)[0].files
+    for strange in ("../2/model.onnx", ".hidden", MANIFEST_FILE):
+        (folder / MANIFEST_FILE).write_bytes(msgspec.json.encode({**sums, strange: "0" * 64}))
+        with pytest.raises(VersionDamaged, match="no file of a version"):
+            verify_manifest(folder)

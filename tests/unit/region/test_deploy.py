@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from models.signing import public_key, read_key, read_trusted
 from services.common.deployment import PORT_OFFSETS, Deployment
 from services.common.settings import SettingsError
 from services.region import deploy
@@ -53,6 +54,8 @@ def test_a_region_gets_its_settings_from_its_site(tmp_path: Path, monkeypatch: p
     assert settings.replicator_url == found.site("west").url("replicator")
     assert settings.partitions == 3
     assert settings.pseudonym_key_file == tmp_path / "pseudonym.key", "outside of what a wipe of the region destroys"
+    assert settings.signing_key_file == tmp_path / "model-signing.key"
+    assert settings.trusted_keys_file == tmp_path / "trusted-model-keys"
 
 
 @pytest.mark.parametrize(
@@ -134,3 +137,19 @@ def test_commands_tell_a_deployment_from_a_region_that_is_alone(tmp_path: Path) 
     assert code == 64 and "There are: east, west, north" in words
     code, words = said("up", "--site", "east", "--data-dir", str(tmp_path))
     assert code == 64 and "there is no deployment at" in words
+
+
+def test_the_signing_key_is_made_once_and_trusted(tmp_path: Path) -> None:
+    """A key that was taken off the list stays off; a lost one is replaced, and its public key stays."""
+    key, trusted = tmp_path / "model-signing.key", tmp_path / "trusted-model-keys"
+    deploy.make_signing_key(key, trusted)
+    first = public_key(read_key(key))
+    assert read_trusted(trusted) == [first]
+    assert key.stat().st_mode & 0o077 == 0
+    trusted.write_text("")
+    deploy.make_signing_key(key, trusted)
+    assert read_trusted(trusted) == []
+    trusted.write_text(first.hex() + "\n")
+    key.unlink()
+    deploy.make_signing_key(key, trusted)
+    assert read_trusted(trusted) == [first, public_key(read_key(key))]
