@@ -1,149 +1,95 @@
 """The step between a region's broker and everything that reads or writes logs, in virtual time.
 
-Which life is this, and are its logs whole? The decisions are the shipped ones (`coordination.lives`, `region.renewal`,
-`region.life`); what differs is where a site's small files lie and how its broker is asked.
+Which life is this, and are its logs whole? The shipped step says it (`services.region.life`); what differs is where a
+site's small files lie, how its broker is asked, and that nobody waits in threads.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from services.controller.observe import ASK_FAILED
+import aiohttp
+
+from services.common.deployment import Deployment
+from services.common.exit_codes import ExitCode
 from services.coordination.lease import LeaseStore
-from services.coordination.lives import Life, LogCut, all_lives, incarnations_to_subscribe, open_life, seal_life
-from services.coordination.region_record import acknowledged_ends
-from services.region.life import OwnLife, genuine_ends, held_end, seen_end
-from services.region.renewal import Cut, Ends, cuts_of, describe, not_yet_held
-from services.replicator.client import PartitionReport, replication
-from streams.logs import events_log, topics_of
+from services.region.broker import BrokerSilent
+from services.region.life import continue_life, topics_wanted
+from services.region.premises import OwnLife
+from services.region.renewal import Renewal
 
 if TYPE_CHECKING:
     from region_sim.memory.site import MemorySite
 
-CUT_CONFIRMED_SECONDS: Final = 1.0
-POLL_SECONDS: Final = 0.5
-DRAIN_SECONDS: Final = 20.0
 LIFE: Final = "life"
 
 
-class BrokerAway(Exception):
-    """The own broker does not answer; the step is tried again."""
+class MemoryPremises:
+    """A simulated site as the shipped step sees it. `users`: what of it reads or writes logs now."""
+
+    def __init__(self, site: MemorySite, users: Iterable[str] = ()) -> None:
+        self._site = site
+        self._users = list(users)
+
+    @property
+    def name(self) -> str:
+        """See Premises."""
+        return self._site.name
+
+    @property
+    def partitions(self) -> int:
+        """See Premises."""
+        return self._site.world.settings.partitions
+
+    def deployment(self) -> Deployment:
+        """See Premises."""
+        return self._site.world.deployment
+
+    def session(self) -> aiohttp.ClientSession:
+        """See Premises."""
+        return self._site.world.session(self._site.name)
+
+    async def ends(self, places: Iterable[tuple[str, int]]) -> dict[str, dict[int, int]]:
+        """See Premises."""
+        self.check_broker()
+        found: dict[str, dict[int, int]] = {}
+        for (log, partition), end in self._site.broker.ends(list(places)).items():
+            found.setdefault(log, {})[partition] = end.next_offset
+        return found
+
+    def own_life(self) -> OwnLife | None:
+        """See Premises."""
+        return self._site.disk.get(LIFE)
+
+    def remember(self, own: OwnLife) -> None:
+        """See Premises."""
+        self._site.disk[LIFE] = own
+
+    def users(self) -> list[str]:
+        """See Premises."""
+        return self._users
+
+    def ask_for_renewal(self, renewal: Renewal) -> None:
+        """See Premises. The site begins anew itself, when it is told that the life is drained."""
+
+    def check_broker(self) -> None:
+        """Raise BrokerSilent when the broker does not run."""
+        if not self._site.kafka.is_up():
+            raise BrokerSilent("the broker does not answer", ExitCode.CRASH)
 
 
-class PeersAway(Exception):
-    """No other region holds what is genuine of a life that is over; the step is tried again."""
-
-
-class Over(Exception):
-    """The life is sealed, and its users must end before it is handed on."""
-
-
-class Drained(Exception):
-    """The life is over and its peers hold what is left of it: the broker may begin anew."""
-
-
-async def prepare(site: MemorySite, store: LeaseStore, *, in_use: bool) -> str:
+async def prepare(site: MemorySite, store: LeaseStore, users: Iterable[str]) -> str:
     """Return the life that the region goes on with, its topics made.
 
-    Raises Over while something uses the logs of a life that is sealed (`in_use`), Drained, PeersAway, BrokerAway and
-    CoordinationError.
+    Raises LifeOver while something uses the logs of a life that is sealed (`users`), LifeDrained, PeersMissing,
+    BrokerSilent and CoordinationError.
     """
-    if not site.kafka.is_up():
-        raise BrokerAway("the broker does not answer")
-    cluster_id = site.broker.cluster_id
-    life = await open_life(store, site.name, cluster_id, site.clock.unix_ms(), _number_min(site, cluster_id))
-    site.disk[LIFE] = OwnLife(life.number, cluster_id)
-    cuts = await _find_cuts(site, store, life)
-    if cuts:
-        listed = [
-            LogCut(log=cut.log, partition=cut.partition, found=cut.found, acknowledged_end=cut.known_end)
-            for cut in cuts
-        ]
-        because = f"its log was cut: {describe(cuts)}"
-        life = await seal_life(store, life.incarnation, because, site.clock.unix_ms(), listed) or life
-    if life.sealed:
-        await _end_life(site, life, in_use=in_use)
-    await make_topics(site, store)
+    premises = MemoryPremises(site, users)
+    premises.check_broker()
+    life = await continue_life(premises, store, site.broker.cluster_id, site.clock)
+    topics = await topics_wanted(premises, store)
+    premises.check_broker()
+    for topic in topics:
+        site.broker.make_topic(topic, premises.partitions)
     return life.incarnation
-
-
-async def make_topics(site: MemorySite, store: LeaseStore) -> None:
-    """Make the topics of every life of every region, and of each region's next. Raises BrokerAway."""
-    incarnations = incarnations_to_subscribe(await all_lives(store), site.world.regions)
-    if not site.kafka.is_up():
-        raise BrokerAway("the broker does not answer")
-    for incarnation in incarnations:
-        for topic in topics_of(incarnation):
-            site.broker.make_topic(topic, site.world.settings.partitions)
-
-
-def _number_min(site: MemorySite, cluster_id: str) -> int:
-    own: OwnLife | None = site.disk.get(LIFE)
-    if own is None:
-        return 1
-    return own.number if own.cluster_id == cluster_id else own.number + 1
-
-
-async def _find_cuts(site: MemorySite, store: LeaseStore, life: Life) -> list[Cut]:
-    """Where this life's logs end before what is known of them, and keep doing so for a while."""
-    events = events_log(life.incarnation)
-    known: list[tuple[str, Ends]] = [
-        ("the coordination store", {events: await acknowledged_ends(store, events)}),
-        *(await _ask_peers(site, set(topics_of(life.incarnation)), seen_end)).items(),
-    ]
-    places = sorted({(name, p) for _, ends in known for name, parts in ends.items() for p in parts})
-    deadline = site.clock.monotonic() + CUT_CONFIRMED_SECONDS
-    while places:
-        cuts = cuts_of(_ends(site, places), known)
-        if not cuts or site.clock.monotonic() > deadline:
-            return cuts
-        await site.clock.sleep(POLL_SECONDS)
-    return []
-
-
-async def _end_life(site: MemorySite, life: Life, *, in_use: bool) -> None:
-    """Wait until the peers hold what is genuine of a sealed life. Raises Over, Drained, PeersAway, BrokerAway."""
-    if in_use:
-        raise Over(f"{life.incarnation} is over ({life.sealed_because})")
-    logs = topics_of(life.incarnation)
-    places = [(name, partition) for name in logs for partition in range(site.world.settings.partitions)]
-    deadline = site.clock.monotonic() + DRAIN_SECONDS
-    while True:
-        genuine = genuine_ends(_ends(site, places), life.cuts)
-        missing = not_yet_held(genuine, (await _ask_peers(site, set(logs), held_end)).values())
-        if not missing:
-            raise Drained(f"{life.incarnation} is over ({life.sealed_because}), and its peers hold what is left of it")
-        if site.clock.monotonic() > deadline:
-            raise PeersAway(f"{sum(missing.values())} records of {life.incarnation} are in no other region yet")
-        await site.clock.sleep(POLL_SECONDS)
-
-
-def _ends(site: MemorySite, places: list[tuple[str, int]]) -> dict[str, dict[int, int]]:
-    if not site.kafka.is_up():
-        raise BrokerAway("the broker does not answer")
-    found: dict[str, dict[int, int]] = {}
-    for (log, partition), end in site.broker.ends(places).items():
-        found.setdefault(log, {})[partition] = end.next_offset
-    return found
-
-
-async def _ask_peers(
-    site: MemorySite, logs: set[str], end_of: Callable[[PartitionReport], int]
-) -> dict[str, dict[str, dict[int, int]]]:
-    """For each peer whose replicator answers, what it says of `logs`: by log and partition."""
-    session = site.world.session(site.name)
-
-    async def ask(url: str) -> dict[str, dict[int, int]] | None:
-        try:
-            report = await replication(session, url)
-        except ASK_FAILED:
-            return None
-        return {
-            found.log: {p.partition: end_of(p) for p in found.partitions} for found in report.logs if found.log in logs
-        }
-
-    peers = site.world.deployment.peers_of(site.name)
-    answers = await asyncio.gather(*(ask(peer.url("replicator")) for peer in peers))
-    return {peer.name: answer for peer, answer in zip(peers, answers, strict=True) if answer is not None}

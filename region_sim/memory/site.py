@@ -22,13 +22,15 @@ from region_sim.memory.inference import GOOD, WRONG, InferencePart, Model
 from region_sim.memory.kafka import LocalKafka
 from region_sim.memory.kernel import Process
 from region_sim.memory.logs import Broker, BrokerError
-from region_sim.memory.prepare import BrokerAway, Drained, Over, PeersAway, prepare
+from region_sim.memory.prepare import prepare
 from region_sim.memory.processor import ProcessorPart
 from region_sim.memory.replicator import ReplicatorPart
 from services.common.region_settings import RegionSettings
 from services.coordination.base import CoordinationError
 from services.coordination.lease import LeaseStore
 from services.gateway.errors import LogCut
+from services.region.broker import BrokerSilent
+from services.region.life import LifeDrained, LifeOver, PeersMissing
 from streams.errors import LogTruncated
 
 if TYPE_CHECKING:
@@ -193,14 +195,14 @@ class MemorySite:
         while True:
             self._news.clear()
             try:
-                self.incarnation = await prepare(self, store, in_use=bool(keepers))
-            except Over:
+                self.incarnation = await prepare(self, store, USERS if keepers else ())
+            except LifeOver:
                 self._end_users(keepers)
                 continue
-            except Drained:
+            except LifeDrained:
                 self._begin_anew()
                 continue
-            except (BrokerAway, BrokerError, PeersAway, CoordinationError):
+            except (BrokerSilent, BrokerError, PeersMissing, CoordinationError):
                 await self.clock.sleep(self.world.settings.restart)
                 continue
             if not keepers:

@@ -8,9 +8,7 @@ a life is sealed, with its cuts, for the receipt; its genuine part is left to th
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
-from typing import Final
 
 import aiohttp
 import msgspec
@@ -18,14 +16,12 @@ import msgspec
 from services.common.clock import Clock
 from services.common.exit_codes import ExitCode
 from services.common.logging import get_logger
-from services.common.region_settings import RegionSettings
 from services.coordination import KeyValueStore
 from services.coordination.lives import Life, LogCut, all_lives, incarnations_to_subscribe, open_life, seal_life
 from services.coordination.region_record import acknowledged_ends
-from services.region import run_file
-from services.region.broker import log_ends
 from services.region.errors import RegionError
-from services.region.renewal import Cut, Ends, Renewal, ask_for_renewal, cuts_of, describe, not_yet_held
+from services.region.premises import OwnLife, Premises
+from services.region.renewal import Cut, Ends, Renewal, cuts_of, describe, not_yet_held
 from services.replicator.client import PartitionReport, replication
 from streams.logs import events_log, topics_of
 
@@ -33,17 +29,8 @@ CUT_CONFIRMED_SECONDS = 3.0
 CUT_POLL_SECONDS = 0.1
 DRAIN_SECONDS = 20.0
 DRAIN_POLL_SECONDS = 0.25
-LIFE_FILE: Final = "life.json"
-USERS_OF_LOGS = ("gateway", "processor", "replicator", "controller")
 
 log = get_logger(__name__)
-
-
-class OwnLife(msgspec.Struct, frozen=True):
-    """Which life the region's directory is in, kept in it: what a store from an old backup does not know."""
-
-    number: int
-    cluster_id: str
 
 
 class LifeOver(RegionError):
@@ -58,14 +45,14 @@ class PeersMissing(RegionError):
     """No other region holds what is genuine of a life that is over; the step is tried again."""
 
 
-async def continue_life(region: RegionSettings, store: KeyValueStore, cluster_id: str, clock: Clock) -> Life:
+async def continue_life(site: Premises, store: KeyValueStore, cluster_id: str, clock: Clock) -> Life:
     """Return the life that the region goes on with, opened if it is new.
 
     Raises LifeOver, LifeDrained, PeersMissing, BrokerSilent, CoordinationError.
     """
-    life = await open_life(store, region.name, cluster_id, clock.unix_ms(), number_min(region, cluster_id))
-    remember(region, OwnLife(life.number, cluster_id))
-    cuts = await find_cuts(region, store, life, clock)
+    life = await open_life(store, site.name, cluster_id, clock.unix_ms(), number_min(site.own_life(), cluster_id))
+    site.remember(OwnLife(life.number, cluster_id))
+    cuts = await find_cuts(site, store, life, clock)
     if cuts:
         sentence = f"its log was cut: {describe(cuts)}"
         log.error("the log was cut, this life is over", incarnation=life.incarnation, cuts=describe(cuts))
@@ -75,41 +62,25 @@ async def continue_life(region: RegionSettings, store: KeyValueStore, cluster_id
         ]
         life = await seal_life(store, life.incarnation, sentence, clock.unix_ms(), listed) or life
     if life.sealed:
-        await end_life(region, life, clock)
+        await end_life(site, life, clock)
     return life
 
 
-def number_min(region: RegionSettings, cluster_id: str) -> int:
+def number_min(own: OwnLife | None, cluster_id: str) -> int:
     """Return the least number that the region's life may have: an earlier one would write a log that there was."""
-    try:
-        own = msgspec.json.decode((region.data_dir / LIFE_FILE).read_bytes(), type=OwnLife)
-    except FileNotFoundError:
-        return 1
-    except (OSError, msgspec.DecodeError) as problem:
-        log.warning("which life this was cannot be read; the coordination store says it", reason=str(problem))
+    if own is None:
         return 1
     return own.number if own.cluster_id == cluster_id else own.number + 1
 
 
-def remember(region: RegionSettings, own: OwnLife) -> None:
-    """Keep which life this is, before anything is written under its name. Raises OSError."""
-    path = region.data_dir / LIFE_FILE
-    beside = path.with_suffix(".new")
-    with beside.open("wb") as file:
-        file.write(msgspec.json.encode(own))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-async def topics_wanted(region: RegionSettings, store: KeyValueStore) -> list[str]:
+async def topics_wanted(site: Premises, store: KeyValueStore) -> list[str]:
     """Return the topics of every life of every region, and of each region's next."""
-    regions = [site.name for site in region.load_deployment().regions]
+    regions = [region.name for region in site.deployment().regions]
     incarnations = incarnations_to_subscribe(await all_lives(store), regions)
     return [topic for incarnation in incarnations for topic in topics_of(incarnation)]
 
 
-async def find_cuts(region: RegionSettings, store: KeyValueStore, life: Life, clock: Clock) -> list[Cut]:
+async def find_cuts(site: Premises, store: KeyValueStore, life: Life, clock: Clock) -> list[Cut]:
     """Return where this life's logs end before what is known of them, and keep doing so for a while.
 
     A broker that has just come back may not know a topic or its high watermark at once; a cut does not heal.
@@ -118,36 +89,36 @@ async def find_cuts(region: RegionSettings, store: KeyValueStore, life: Life, cl
     known: list[tuple[str, Ends]] = [
         ("the coordination store", {events_log(life.incarnation): await acknowledged_ends(store, _events(life))})
     ]
-    known += [(peer, ends) for peer, ends in (await ask_peers(region, logs, seen_end)).items()]
+    known += [(peer, ends) for peer, ends in (await ask_peers(site, logs, seen_end)).items()]
     places = sorted({(name, p) for _, ends in known for name, parts in ends.items() for p in parts})
     if not places:
         return []
     deadline = clock.monotonic() + CUT_CONFIRMED_SECONDS
     while True:
-        found = await asyncio.to_thread(log_ends, region.bootstrap, places)
+        found = await site.ends(places)
         cuts = cuts_of(found, known)
         if not cuts or clock.monotonic() > deadline:
             return cuts
         await clock.sleep(CUT_POLL_SECONDS)
 
 
-async def end_life(region: RegionSettings, life: Life, clock: Clock) -> None:
+async def end_life(site: Premises, life: Life, clock: Clock) -> None:
     """Wait until the peers hold what is genuine of a sealed life, and ask for another one.
 
     Raises LifeOver first if something still uses the logs; LifeDrained when done; PeersMissing.
     """
-    using = living_users(region)
+    using = site.users()
     if using:
         raise LifeOver(
             f"{life.incarnation} is over ({life.sealed_because}); {', '.join(using)} must end before it is handed on",
             ExitCode.LIFE_OVER,
         )
     logs = topics_of(life.incarnation)
-    places = [(name, partition) for name in logs for partition in range(region.partitions)]
-    genuine = genuine_ends(await asyncio.to_thread(log_ends, region.bootstrap, places), life.cuts)
+    places = [(name, partition) for name in logs for partition in range(site.partitions)]
+    genuine = genuine_ends(await site.ends(places), life.cuts)
     deadline = clock.monotonic() + DRAIN_SECONDS
     while True:
-        answers = await ask_peers(region, set(logs))
+        answers = await ask_peers(site, set(logs))
         missing = not_yet_held(genuine, answers.values())
         if not missing:
             break
@@ -155,7 +126,7 @@ async def end_life(region: RegionSettings, life: Life, clock: Clock) -> None:
             raise PeersMissing(_waiting_for(life, missing, answers), ExitCode.CRASH)
         await clock.sleep(DRAIN_POLL_SECONDS)
     because = f"{life.incarnation} is over ({life.sealed_because}), and its peers hold what is left of it"
-    ask_for_renewal(region, Renewal(life.incarnation, because))
+    site.ask_for_renewal(Renewal(life.incarnation, because))
     log.warning("Kafka begins anew", incarnation=life.incarnation, reason=because)
     raise LifeDrained(because, ExitCode.LIFE_DRAINED)
 
@@ -170,16 +141,6 @@ def genuine_ends(found: Ends, cuts: Iterable[LogCut]) -> dict[str, dict[int, int
     return genuine
 
 
-def living_users(region: RegionSettings) -> list[str]:
-    """Return the names of this region's processes that read or write its logs now."""
-    record = run_file.read(region.data_dir)
-    return [
-        process.name
-        for process in (record.processes if record else [])
-        if process.name in USERS_OF_LOGS and run_file.is_alive(process.identity)
-    ]
-
-
 def held_end(found: PartitionReport) -> int:
     """Return below which offset a peer holds everything."""
     return found.held
@@ -191,11 +152,11 @@ def seen_end(found: PartitionReport) -> int:
 
 
 async def ask_peers(
-    region: RegionSettings, logs: set[str], end_of: Callable[[PartitionReport], int] = held_end
+    site: Premises, logs: set[str], end_of: Callable[[PartitionReport], int] = held_end
 ) -> dict[str, dict[str, dict[int, int]]]:
     """Return, for each peer whose replicator answers, what it says of `logs`: by log and partition."""
-    peers = region.load_deployment().peers_of(region.name)
-    async with aiohttp.ClientSession() as session:
+    peers = site.deployment().peers_of(site.name)
+    async with site.session() as session:
         answers = await asyncio.gather(*(_said_by(session, peer.url("replicator"), logs, end_of) for peer in peers))
     return {peer.name: answer for peer, answer in zip(peers, answers, strict=True) if answer is not None}
 

@@ -34,6 +34,7 @@ from services.coordination.settings import CoordinationSettings
 from services.region.broker import BrokerSilent, admin_of, cluster_id_of, log_ends, make_topics
 from services.region.errors import RegionError
 from services.region.life import LifeDrained, LifeOver, PeersMissing, continue_life, topics_wanted
+from services.region.premises import SitePremises
 from streams.errors import LogTruncated
 from streams.logs import events_log, topics_of
 from streams.pseudonym import KEY_BYTES, Pseudonyms
@@ -62,8 +63,9 @@ async def prepare(region: RegionSettings, coordination: CoordinationSettings | N
             topics = [*topics_of(incarnation), *topics_of(next_incarnation_name(incarnation))]
         else:
             await check_partitions(region, store)
-            incarnation = (await continue_life(region, store, cluster_id, clock)).incarnation
-            topics = await topics_wanted(region, store)
+            site = SitePremises(region)
+            incarnation = (await continue_life(site, store, cluster_id, clock)).incarnation
+            topics = await topics_wanted(site, store)
     await asyncio.to_thread(make_topics, admin, topics, region.partitions)
     region.incarnation_file.write_text(incarnation + "\n")
     log.info("prepared", incarnation=incarnation, cluster_id=cluster_id, partitions=region.partitions)

@@ -25,6 +25,7 @@ from services.region import life as lives
 from services.region import run_file
 from services.region.broker import admin_of, cluster_id_of, log_ends, make_topics
 from services.region.life import LifeDrained, LifeOver, PeersMissing, continue_life, topics_wanted
+from services.region.premises import SitePremises
 from services.region.renewal import begin_anew
 from services.region.run_file import ProcessRecord, RunRecord, identify
 from services.replicator.client import LogReport, PartitionReport, ReplicationReport
@@ -95,12 +96,12 @@ class East:
     async def judge(self) -> Life:
         """What the preparing step asks."""
         cluster_id = cluster_id_of(self.admin, self.broker.bootstrap)
-        return await continue_life(self.region, self.store, cluster_id, SystemClock())
+        return await continue_life(SitePremises(self.region), self.store, cluster_id, SystemClock())
 
     async def begin(self, records: int) -> Life:
         """Open the first life, and write so many records to each partition of its events log."""
         life = await self.judge()
-        make_topics(self.admin, await topics_wanted(self.region, self.store), PARTITIONS)
+        make_topics(self.admin, await topics_wanted(SitePremises(self.region), self.store), PARTITIONS)
         producer = Producer(producer_settings(self.broker.bootstrap))
         for partition in range(PARTITIONS):
             for _ in range(records):

@@ -26,6 +26,7 @@ from services.processor.gate import LeasedGate
 from services.processor.terms import TermKeeper
 from services.receipts.core import missing_ranges
 from services.region import life as region_life
+from services.region import premises
 from services.replicator.flow import Flow
 from services.replicator.positions import CopyState
 from streams.asks import Epoch
@@ -107,12 +108,13 @@ async def no_same_life_check() -> object:
         return {"west": {"east-1.events": {0: 100}}}
 
     found: Any = region_life
-    found.ask_peers, found.log_ends = ask_peers, lambda *_: {"east-1.events": {0: 80}}
+    found.ask_peers = ask_peers
+    premises.log_ends = lambda *_: {"east-1.events": {0: 80}}
     store, clock = MemoryStore(), TurnedClock()
     life = await open_life(store, "east", "cluster", 1)
     with tempfile.TemporaryDirectory() as directory:
         region = RegionSettings(name="east", data_dir=Path(directory))
-        return len(await region_life.find_cuts(region, store, life, clock))
+        return len(await region_life.find_cuts(premises.SitePremises(region), store, life, clock))
 
 
 async def fold_counts_duplicate() -> object:

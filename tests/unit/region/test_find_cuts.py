@@ -14,7 +14,9 @@ from services.common.region_settings import RegionSettings
 from services.coordination import MemoryStore
 from services.coordination.lives import open_life
 from services.region import life as region_life
+from services.region import premises
 from services.region.life import ask_peers, find_cuts
+from services.region.premises import SitePremises
 from services.replicator.client import LogReport, PartitionReport, ReplicationReport
 
 LOG = "east-1.events"
@@ -65,17 +67,18 @@ async def test_an_end_that_a_peer_only_saw_is_known_too(tmp_path: Path, monkeypa
     saw.
     """
     monkeypatch.setattr(region_life, "CUT_CONFIRMED_SECONDS", 0.0)
-    monkeypatch.setattr(region_life, "log_ends", lambda *_: {LOG: {0: 80}})
+    monkeypatch.setattr(premises, "log_ends", lambda *_: {LOG: {0: 80}})
     runner, port = await serve_report(report(held=60, origin_end=100))
     try:
         east = Site(name="east", kind="region", host="127.0.0.1", base_port=2000)
         west = Site(name="west", kind="region", host="127.0.0.1", base_port=port - PORT_OFFSETS["replicator"])
         deployment = Deployment(deployment_id="test", network="loopback", sites=[east, west], directory=str(tmp_path))
         region = RegionSettings(name="east", data_dir=tmp_path / "east", deployment=deployment.save())
+        site = SitePremises(region)
         store = MemoryStore()
         life = await open_life(store, "east", "cluster", 1)
-        cuts = await find_cuts(region, store, life, SystemClock())
+        cuts = await find_cuts(site, store, life, SystemClock())
         assert [(cut.partition, cut.found, cut.known_end, cut.known_by) for cut in cuts] == [(0, 80, 100, "west")]
-        assert await ask_peers(region, {LOG}) == {"west": {LOG: {0: 60}}}
+        assert await ask_peers(site, {LOG}) == {"west": {LOG: {0: 60}}}
     finally:
         await runner.cleanup()

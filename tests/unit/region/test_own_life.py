@@ -7,13 +7,15 @@ from pathlib import Path
 from services.common.region_settings import RegionSettings
 from services.coordination import MemoryStore
 from services.coordination.lives import all_lives, open_life
-from services.region.life import LIFE_FILE, OwnLife, number_min, remember
+from services.region.life import number_min
+from services.region.premises import LIFE_FILE, OwnLife, SitePremises
 
 
 async def begin(store: MemoryStore, region: RegionSettings, cluster_id: str) -> str:
     """What the preparing step does, without Kafka."""
-    life = await open_life(store, "east", cluster_id, 1, number_min(region, cluster_id))
-    remember(region, OwnLife(life.number, cluster_id))
+    site = SitePremises(region)
+    life = await open_life(store, "east", cluster_id, 1, number_min(site.own_life(), cluster_id))
+    site.remember(OwnLife(life.number, cluster_id))
     return life.incarnation
 
 
@@ -38,7 +40,7 @@ async def test_a_store_that_knows_more_is_believed(tmp_path: Path) -> None:
     store, region = MemoryStore(), RegionSettings(name="east", data_dir=tmp_path)
     for number in (1, 2, 3):
         assert await begin(store, region, f"kafka-{number}") == f"east-{number}"
-    remember(region, OwnLife(1, "kafka-1"))
+    SitePremises(region).remember(OwnLife(1, "kafka-1"))
     assert await begin(store, region, "kafka-1") == "east-4"
 
 
