@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from signal import SIGKILL
 
+from models.signing import KeyUnreadable, read_key, sign
 from region_sim.errors import DrillBroken
 from region_sim.faults.base import Scene
 from region_sim.faults.damaged_model import copy_newest, damage
@@ -79,10 +80,13 @@ class ModelPlay:
         place = models_dir(self._site_dir)
         self._folder = copy_newest(settings.model_repository, settings.model, place)
         try:
-            return damage(self._folder, self._fault.how)
-        except DrillBroken:
+            done = damage(self._folder, self._fault.how)
+            if self._fault.how == "wrong":  # signed as the deployment signs, so that only its scores are wrong
+                sign(self._folder, read_key(self._scene.backend.deployment.signing_key_file))
+            return done
+        except (DrillBroken, KeyUnreadable) as problem:
             shutil.rmtree(place)
-            raise
+            raise DrillBroken(str(problem)) from problem
 
     def _mend(self) -> None:
         settings = load(InferenceSettings)

@@ -75,7 +75,6 @@ class Batcher:
         self._paces.setdefault(key, served.paces[key[2]])
         ticket = Ticket(key, item.shape.rows, arrived, deadline_seconds, job)
         self._refuse(self._queue.offer(ticket, arrived))
-        self._metrics.queue_rows.set(self._queue.rows_waiting)
         self._arm()
         served.enter()
         try:
@@ -91,6 +90,11 @@ class Batcher:
         """Drop what was learnt about the runs of a version that has been drained."""
         for key in [key for key in self._paces if key[:2] == (served.model, served.serial)]:
             del self._paces[key]
+
+    @property
+    def rows_waiting(self) -> int:
+        """Rows that no run has taken yet."""
+        return self._queue.rows_waiting
 
     def stuck_seconds(self) -> float:
         """How long the present run has been going on; 0 when the engine is free."""
@@ -132,7 +136,6 @@ class Batcher:
             )
         if decision.batch is not None:
             self._start(decision.batch, now)
-        self._metrics.queue_rows.set(self._queue.rows_waiting)
         if decision.wake_seconds != float("inf"):
             self._timer = asyncio.get_running_loop().call_later(max(0.0, decision.wake_seconds - now), self._arm)
 

@@ -32,8 +32,10 @@ from services.inference.errors import (
     InferenceUnavailable,
     RequestProblem,
 )
+from services.inference.report import ChampionReport
 
 __all__ = [
+    "ChampionReport",
     "ClientLimits",
     "InferenceClient",
     "InferenceExpired",
@@ -41,8 +43,10 @@ __all__ = [
     "InferenceRefused",
     "InferenceUnavailable",
     "Scored",
+    "champion",
 ]
 
+ANSWER_SECONDS = 1.0
 Array = NDArray[Any]
 SCORES = "scores"
 
@@ -190,7 +194,7 @@ class InferenceClient:
             scores = answer.outputs[SCORES]
         except (RequestProblem, KeyError) as error:
             raise InferenceRefused(f"the worker's answer cannot be read: {error}") from error
-        if answer.model_version != declared.version:
+        if declared.version not in (answer.model_version, answer.stands_in_for):
             self._declared = None
         return Scored(scores, f"{answer.model_name}/{answer.model_version}")
 
@@ -228,6 +232,19 @@ class InferenceClient:
             # The caller's deadline bounds everything; aiohttp's own time-outs would only hide which one it was.
             self._http = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self._http
+
+
+async def champion(session: aiohttp.ClientSession, url: str, model: str = "ranker") -> ChampionReport:
+    """What the worker at `url` says of its champion: `blocker` is None when it serves what the alias names, proven.
+
+    Raises aiohttp.ClientError, TimeoutError after a second, msgspec.DecodeError: not known, which is never success.
+    """
+    async with (
+        asyncio.timeout(ANSWER_SECONDS),
+        session.get(f"{url}/v2/repository/models/{model}/champion") as response,
+    ):
+        response.raise_for_status()
+        return msgspec.json.decode(await response.read(), type=ChampionReport)
 
 
 def _raise_problem(status: int, content: bytes) -> None:

@@ -96,6 +96,8 @@ class InferResponse:
     model_version: str
     id: str
     outputs: dict[str, Array]
+    stands_in_for: str = ""
+    """The version that was asked, when another one answered in its stead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,13 @@ def decode_response(content: bytes, header_length: str | None) -> InferResponse:
     """Read an answer's body. Raises BadRequest when it is not one (the client reports it as the worker's fault)."""
     message, binary = _split(content, header_length)
     outputs = _decode_tensors(message.outputs, binary, "output")
-    return InferResponse(message.model_name, message.model_version, message.id, outputs)
+    stands_in_for = message.parameters.get("stands_in_for", "")
+    return InferResponse(message.model_name, message.model_version, message.id, outputs, str(stands_in_for))
 
 
-def encode_response(model: str, version: str, request: InferRequest, outputs: dict[str, Array]) -> Body:
+def encode_response(
+    model: str, version: str, request: InferRequest, outputs: dict[str, Array], parameters: dict[str, Any] | None = None
+) -> Body:
     """Write the answer to `request`: its outputs, each as it was asked for."""
     wanted = request.outputs or tuple(OutputWanted(name, request.binary_default) for name in outputs)
     chunks: list[bytes] = []
@@ -163,6 +168,8 @@ def encode_response(model: str, version: str, request: InferRequest, outputs: di
     message: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": tensors}
     if request.id:
         message["id"] = request.id
+    if parameters:
+        message["parameters"] = parameters
     # Triton names the header's length whenever one output is binary, an empty one included.
     return _join(message, chunks, binary=any(output.binary for output in wanted))
 

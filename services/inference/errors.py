@@ -92,6 +92,10 @@ class DeviceRefused(ModelRefused):
     """The device that the settings ask for is not the one that a session really runs on."""
 
 
+class VersionOutOfReach(ModelRefused):
+    """A version is not here and could not be had now (no peer, a full disk): it is worth trying again later."""
+
+
 class InferenceFailed(InferenceError):
     """Root of what the client raises; `reason` is one sentence that goes into the answer's log line."""
 

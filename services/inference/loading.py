@@ -8,6 +8,7 @@ is refused.
 import ctypes
 import gc
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from models.errors import ModelError
-from models.registry import MANIFEST_FILE, ModelVersion, load_version
+from models.registry import MANIFEST_FILE, ModelVersion, load_version, unlisted_files
 from services.inference.batch_queue import Pace
 from services.inference.engine import Session
 from services.inference.engine_options import EngineOptions
@@ -32,6 +33,7 @@ LONG_RUN_SECONDS = 0.1
 RUN_OVERHEAD_SECONDS = 0.0002
 """What a run costs beside the model: two thread switches, stacking, cutting."""
 GAIN_MIN = 0.05
+_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error)
 
 Array = NDArray[Any]
 
@@ -43,25 +45,54 @@ class ProvenVersion:
     sha256: str
     session: Session
     paces: dict[int, Pace]
+    golden_rows: int = 0
 
 
-def load(folder: Path, options: EngineOptions, buckets: Buckets, now_seconds: Callable[[], float]) -> ProvenVersion:
-    """Blocking. Raises ModelRefused (also DeviceRefused) with the reason and the next step."""
+def load(
+    folder: Path,
+    options: EngineOptions,
+    buckets: Buckets,
+    now_seconds: Callable[[], float],
+    *,
+    sha256: str = "",
+    check_signature: Callable[[Path], None] = lambda _: None,
+) -> ProvenVersion:
+    """Blocking. `sha256`: the content that the caller wants under this number, if it knows.
+
+    Raises ModelRefused (also DeviceRefused) with the reason and the next step.
+    """
+    proven = _prove(folder, options, buckets, now_seconds, sha256, check_signature)
+    give_memory_back()
+    return proven
+
+
+def _prove(
+    folder: Path,
+    options: EngineOptions,
+    buckets: Buckets,
+    now_seconds: Callable[[], float],
+    sha256: str,
+    check_signature: Callable[[Path], None],
+) -> ProvenVersion:
     contents = read(folder)
+    if sha256 and contents.sha256 != sha256:
+        raise ModelRefused(
+            f"version folder {folder} holds the content {contents.sha256[:12]}, not {sha256[:12]} as it is registered",
+            "Remove the folder: the right version is fetched from a region that has it",
+        )
+    check_signature(folder)
     session = Session(contents.model_path, options)
     prove(session, contents.golden, buckets, SCORES_OUTPUT)
     paces = warm(session, buckets, now_seconds)
-    give_memory_back()
-    return ProvenVersion(contents.sha256, session, paces)
+    return ProvenVersion(contents.sha256, session, paces, len(contents.golden.scores))
 
 
 def read(folder: Path) -> ModelVersion:
     """The folder's contents, when all sums are right and it holds nothing else. Raises ModelRefused."""
     try:
         contents = load_version(folder)
-        listed = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=dict[str, str])
-        unlisted = sorted({found.name for found in folder.iterdir()} - listed.keys() - {MANIFEST_FILE})
-    except (ModelError, OSError, EOFError, zipfile.BadZipFile, msgspec.DecodeError, UnicodeDecodeError) as error:
+        unlisted = unlisted_files(folder)
+    except (ModelError, OSError, EOFError, *_BROKEN_ARCHIVE, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelRefused(f"version folder {folder}: {error}", NEVER_EDIT) from error
     if unlisted:  # ONNX keeps large weights in files beside the model
         raise ModelRefused(f"{folder / unlisted[0]} is not named in {MANIFEST_FILE}", NEVER_EDIT)

@@ -40,6 +40,18 @@ class InferenceMetrics:
         self.loads = Counter(
             prefix + "model_loads_total", "Versions loaded or refused", ["model", "outcome"], registry=registry
         )
+        self.fetches = Counter(
+            prefix + "fetches_total", "Versions asked of a peer", ["model", "outcome"], registry=registry
+        )
+        self.fetched_bytes = Counter(
+            prefix + "fetched_bytes_total", "Bytes of versions received from peers", ["model"], registry=registry
+        )
+        self.standby_answers = Counter(
+            prefix + "standby_answers_total",
+            "Requests that the standby answered, by why the champion did not",
+            ["reason"],
+            registry=registry,
+        )
         self.queue_rows = Gauge(prefix + "queue_rows", "Rows waiting for a run", registry=registry)
         self.degraded = Gauge(
             prefix + "degraded", "1 while answers come, but not from the version or device asked for", registry=registry
@@ -53,6 +65,9 @@ class InferenceMetrics:
         )
         self.model = Gauge(
             prefix + "model_info", "1 for the version that serves", ["model", "version", "sha256"], registry=registry
+        )
+        self.roles = Gauge(
+            prefix + "role_info", "1 for the version that has a role", ["model", "role", "version"], registry=registry
         )
 
     def follow(self, statistics: StatisticsByVersion) -> None:

@@ -13,8 +13,10 @@ from aiohttp import web
 
 from services.common.logging import get_logger
 from services.inference.codec import HEADER_LENGTH, decode_request, encode_response
-from services.inference.errors import BadRequest, BodyTooLarge, ModelRefused, RequestProblem
+from services.inference.errors import BadRequest, BodyTooLarge, ModelRefused, RequestProblem, UnknownModel
+from services.inference.follower import Follower
 from services.inference.serving import ServedVersion
+from services.inference.sharing import FILES, file_of, version_files
 from services.inference.signature import TensorSpec
 from services.inference.statistics import Duration, VersionStatistics
 from services.inference.worker import Worker
@@ -22,6 +24,7 @@ from services.inference.worker import Worker
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 WORKER: web.AppKey[Worker] = web.AppKey("worker", Worker)
+FOLLOWER: web.AppKey[Follower] = web.AppKey("follower", Follower)
 
 _log = get_logger(__name__)
 
@@ -48,6 +51,9 @@ def add_routes(app: web.Application) -> None:
     add.add_post("/v2/repository/index", _index)
     add.add_post("/v2/repository/models/{model}/load", _load)
     add.add_post("/v2/repository/models/{model}/unload", _unload)
+    add.add_get("/v2/repository/models/{model}/champion", _champion)
+    add.add_get(FILES, _files)
+    add.add_get(FILES + "/{name}", _file)
 
 
 @web.middleware
@@ -93,8 +99,9 @@ async def _infer(request: web.Request) -> web.Response:
     served = _served(request)
     body = await request.read()
     decoded = decode_request(body, request.headers.get(HEADER_LENGTH))
-    answer = await worker.infer(served, decoded)
-    encoded = encode_response(served.model, served.version, decoded, answer)
+    scored = await worker.infer(served, decoded, by_number="version" in request.match_info)
+    parameters = {"stands_in_for": scored.stands_in_for} if scored.stands_in_for else None
+    encoded = encode_response(scored.served.model, scored.served.version, decoded, scored.answer, parameters)
     return web.Response(body=encoded.content, headers=encoded.headers)
 
 
@@ -176,7 +183,7 @@ async def _statistics(request: web.Request) -> web.Response:
 
 async def _index(request: web.Request) -> web.Response:
     call = await _repository_call(request)
-    states = request.app[WORKER].refresh_index()
+    states = request.app[WORKER].refresh_index(request.app[FOLLOWER].named)
     return _json(
         [
             {"name": state.model, "version": state.version, "state": state.state, "reason": state.reason}
@@ -196,14 +203,38 @@ async def _load(request: web.Request) -> web.Response:
         )
     if version is not None and not isinstance(version, str | int):
         raise BadRequest("parameter version must be the number of a version folder")
-    served = await request.app[WORKER].load(request.match_info["model"], None if version is None else str(version))
+    worker, model = request.app[WORKER], request.match_info["model"]
+    served = await worker.load(model, None if version is None else str(version))
+    if model == worker.options.model:
+        worker.held = None if version is None else f"version {version} was loaded by a caller of the repository API"
     return _json({"name": served.model, "version": served.version, "state": "READY"})
 
 
 async def _unload(request: web.Request) -> web.Response:
     await _repository_call(request)
-    request.app[WORKER].unload(request.match_info["model"])
+    worker, model = request.app[WORKER], request.match_info["model"]
+    worker.unload(model)
+    if model == worker.options.model:
+        worker.held = "it was unloaded by a caller of the repository API"
     return web.Response()
+
+
+async def _champion(request: web.Request) -> web.Response:
+    """Whether what serves is what the alias names, proven here: a region may not take the lease without."""
+    worker = request.app[WORKER]
+    if request.match_info["model"] != worker.options.model:
+        raise UnknownModel(f"the model that is served here is {worker.options.model!r}")
+    return _json(request.app[FOLLOWER].report(worker))
+
+
+async def _files(request: web.Request) -> web.Response:
+    model, version = request.match_info["model"], request.match_info["version"]
+    return _json(version_files(request.app[WORKER].repository, model, version))
+
+
+async def _file(request: web.Request) -> web.StreamResponse:
+    names = request.match_info
+    return file_of(request.app[WORKER].repository, names["model"], names["version"], names["name"])
 
 
 async def _repository_call(request: web.Request) -> _RepositoryCall:

@@ -1,16 +1,22 @@
 """What an operator can set on the inference worker (`[inference]`, `MERIDIAN_INFERENCE_...`)."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
+from services.common.region_settings import RegionSettings
 from services.common.settings import ServiceSettings
 from services.inference.batch_queue import BatchLimits
 from services.inference.engine_options import Device, EngineOptions
 
 _Whole = Annotated[int, msgspec.Meta(ge=1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0.0)]
+_Period = Annotated[float, msgspec.Meta(gt=0.0)]
+
+SHIPPED: Final = Path(__file__).resolve().parents[2] / "models" / "repository"
+"""The versions that come with this release."""
+NO_STANDBY: Final = "none"
 
 
 class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,11 +24,24 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
 
     TABLE: ClassVar[str] = "inference"
 
-    model_repository: Path = Path(__file__).resolve().parents[2] / "models" / "repository"
-    """Triton's layout: `<model>/config.pbtxt` and `<model>/<version>/`."""
+    model_repository: Path = SHIPPED
+    """Triton's layout: `<model>/config.pbtxt` and `<model>/<version>/`. Left as it is, the region has a repository of
+    its own (`models` in its data directory), which is filled from these shipped versions; set, it is used itself."""
     model: str = "ranker"
     model_version: str = ""
-    """The version to serve; empty: the region's champion alias, and the newest one without an alias."""
+    """The version to serve; empty: the one that the alias `champion` names, and the newest one without an alias."""
+    standby_version: str = ""
+    """What answers when the champion cannot; empty: the smallest other version of at most half its size; or `none`."""
+    standby_reserve_seconds: _Seconds = 0.005
+    """How long before a request's deadline the standby is asked, beside the time that its run takes."""
+    alias_poll_seconds: _Period = 1.0
+    """How often the aliases are looked at."""
+    retry_seconds_max: _Period = 60.0
+    """A version that could not be had is tried again after 1 s, doubling up to this."""
+    version_bytes_max: _Whole = 2 << 30
+    """A version that is larger is not fetched from a peer."""
+    fetch_silence_seconds: _Period = 10.0
+    """A peer that sends nothing for so long is given up."""
     device: Device = Device.AUTO
     intra_op_threads: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Threads inside a run; 0: as many as the process may use cores."""
@@ -50,6 +69,10 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
         if self.queue_rows_max < self.batch_buckets[-1]:
             return "queue_rows_max must be at least the largest batch bucket"
         return None
+
+    def repository_of(self, region: RegionSettings) -> Path:
+        """Return where this region's versions are: the worker serves from there, and `meridian models` writes there."""
+        return region.model_repository if self.model_repository == SHIPPED else self.model_repository
 
     @property
     def batch_limits(self) -> BatchLimits:

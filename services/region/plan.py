@@ -217,13 +217,11 @@ def site_environment(region: RegionSettings) -> dict[str, str]:
     if region.host != LOOPBACK:
         # Only this deployment's sites and the outside namespace of this machine reach that address.
         variables["MERIDIAN_GATEWAY_TRUST_NETWORK"] = "true"
-    if models_dir(region.data_dir).is_dir():
-        variables["MERIDIAN_INFERENCE_MODEL_REPOSITORY"] = str(models_dir(region.data_dir))
     return variables
 
 
 def models_dir(site_dir: Path) -> Path:
-    """Where a region of a deployment may have models of its own; without it, it serves those of all regions."""
+    """Where a region keeps its models (`RegionSettings.model_repository`), from its site's directory alone."""
     return site_dir / "models"
 
 

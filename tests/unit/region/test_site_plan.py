@@ -10,6 +10,8 @@ import pytest
 from infra.runtime.etcd_install import EtcdRuntimeError
 from services.common.deployment import Deployment
 from services.common.region_settings import RegionSettings
+from services.inference.server import repository_of
+from services.inference.settings import SHIPPED, InferenceSettings
 from services.region.deploy import plan_deployment, region_settings
 from services.region.errors import StartLater
 from services.region.plan import (
@@ -51,16 +53,17 @@ def test_a_region_of_a_deployment_has_eight_processes(deployment: Deployment) ->
     ]  # fmt: skip
 
 
-def test_a_region_with_models_of_its_own_serves_those(deployment: Deployment) -> None:
-    """Looked at before each start, so that a folder that was put there counts from the worker's next start on."""
-    region = region_settings(deployment, deployment.site("east"))
-    worker = by_name(plan_region(region, KafkaSettings()))["inference"]
-    assert "MERIDIAN_INFERENCE_MODEL_REPOSITORY" not in worker.launch().environment
-    models_dir(region.data_dir).mkdir(parents=True)
-    told = worker.launch().environment["MERIDIAN_INFERENCE_MODEL_REPOSITORY"]
-    assert told == str(Path(deployment.directory) / "east" / "models")
-    west = region_settings(deployment, deployment.site("west"))
-    assert "MERIDIAN_INFERENCE_MODEL_REPOSITORY" not in site_environment(west)
+def test_each_region_has_models_of_its_own(deployment: Deployment) -> None:
+    """Below its site's directory, as drills know it too; whose signatures count is the deployment's."""
+    east, west = (region_settings(deployment, deployment.site(name)) for name in ("east", "west"))
+    assert InferenceSettings().repository_of(east) == Path(deployment.directory) / "east" / "models"
+    assert models_dir(west.data_dir) == InferenceSettings().repository_of(west) != models_dir(east.data_dir)
+    found = repository_of(west, InferenceSettings())
+    assert (found.shipped, found.asks_for_signatures) == (SHIPPED, True)
+    assert found.trusted_keys_file == deployment.trusted_keys_file
+    given = InferenceSettings(model_repository=Path("elsewhere"))
+    assert given.repository_of(west) == Path("elsewhere")
+    assert not repository_of(west, given).is_own
 
 
 def test_a_region_that_is_alone_is_as_it_was() -> None:
