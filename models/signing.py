@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from models.errors import VersionDamaged
+from models.errors import ModelError, VersionDamaged
 from models.registry import MANIFEST_FILE, SIGNATURE_FILE
 
 KEY_BYTES: Final = 32
@@ -27,7 +27,7 @@ _PURPOSE: Final = b"meridian model manifest 1\n"
 _HEX_KEY: Final = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 
 
-class KeyUnreadable(ValueError):
+class KeyUnreadable(ModelError):
     """A file of keys does not hold what it should. The message names the file and the next step."""
 
 

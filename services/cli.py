@@ -37,7 +37,7 @@ VERBS = {
     "resume": Verb("services.controller.cli:resume", "End a pause"),
     "receipts": Verb("services.audit.cli:receipts", "Show what lost regions took with them, and whom it concerns"),
     "history": Verb("services.audit.cli:history", "Show what happened to the deployment, and verify that it is whole"),
-    "models": Verb("services.inference.cli:models", "List, verify and alias model versions"),
+    "models": Verb("services.models.cli:models", "Make, prove, ship, compare and keep model versions"),
 }
 
 USAGE = "Usage: meridian COMMAND [OPTIONS]\n\nSearch and recommendation event streams.\n\nCommands:\n"

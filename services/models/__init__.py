@@ -1,0 +1,1 @@
+"""`meridian models`: the registry of model versions as operators and engineers use it."""
