@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as PrometheusCounter
 
 from region_sim.memory.kafka import LocalKafka, SimMessage, as_messages
+from region_sim.memory.prepare import own_ends
 from region_sim.memory.producer import SimProducer
 from region_sim.memory.session import RouteBook
 from services.common.health import Health
@@ -22,10 +23,11 @@ from services.common.region_settings import RegionSettings
 from services.coordination import KeyValueStore
 from services.coordination.lease import LeaseStore
 from services.coordination.region_record import check_key_fingerprint
+from services.gateway.acked_ends import AckedEnds
 from services.gateway.app import add_api_routes
 from services.gateway.core import Core
 from services.gateway.errors import BrokerUnreachable
-from services.gateway.events_log import Done
+from services.gateway.events_log import Done, Kept
 from services.gateway.kafka import LogShape
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rankings_tail import Listener, RankingsTail
@@ -109,6 +111,23 @@ class SimSink:
         """See RecordSink."""
 
 
+class DiskKeeper:
+    """Keeps acknowledged ends on a simulated site's disk, which takes no time. See Keeper."""
+
+    def __init__(self, site: MemorySite, log: str, ends: AckedEnds) -> None:
+        self._site = site
+        self._name = f"{log}.ends"
+        self._ends = ends
+
+    def keep(self, kept: Kept) -> None:
+        """See Keeper."""
+        self._site.disk[self._name] = self._ends.all()
+        kept(None)
+
+    async def close(self) -> None:
+        """See Keeper."""
+
+
 class SimTail(RankingsTail):
     """Follows the rankings log in a task instead of a thread."""
 
@@ -180,6 +199,8 @@ class GatewayPart:
         machinery = Machinery(
             shape=lambda _, __: cast("LogShape", SimShape(site.kafka)),
             sink=lambda _, log, **found: SimSink(site.kafka, log, found["delivery_timeout_ms"]),
+            own_ends=lambda _, log: own_ends(site, log),
+            keeper=lambda _, log, _partitions, ends, _on_failure: DiskKeeper(site, log, ends),
             tail=lambda _, log, reply_to, core: SimTail(site, log, reply_to, core),
             listening=self._listening,
             send=handed_back,

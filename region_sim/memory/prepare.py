@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 LIFE: Final = "life"
 
 
+def own_ends(site: MemorySite, log: str) -> dict[int, int]:
+    """How far a site's disk knows one of its logs to be acknowledged."""
+    ends: dict[int, int] = site.disk.get(f"{log}.ends", {})
+    return ends
+
+
 class MemoryPremises:
     """A simulated site as the shipped step sees it. `users`: what of it reads or writes logs now."""
 
@@ -57,6 +63,10 @@ class MemoryPremises:
         for (log, partition), end in self._site.broker.ends(list(places)).items():
             found.setdefault(log, {})[partition] = end.next_offset
         return found
+
+    def acknowledged(self, log: str) -> dict[int, int]:
+        """See Premises."""
+        return own_ends(self._site, log)
 
     def own_life(self) -> OwnLife | None:
         """See Premises."""

@@ -4,8 +4,8 @@ Kafka acknowledges from the page cache. After a power loss a log can end before 
 cluster id, and new records then take offsets that were given away already: nobody who only looks at offsets would
 ever notice. But offsets that one writer is given grow. So a delivery report at or below an offset that was
 acknowledged earlier proves that the log was cut, as does a log that ends before a recorded end. The ends are recorded
-outside the log (coordination store), at most every so often; what was acknowledged since the last record and before
-a crash of the gateway is the part that this cannot see, unless the log still shows it at the next start.
+outside the log: on the region's own disk before anybody is answered (`ends_keeper`), and in the coordination store, at
+most every so often, for those who go on when the region is gone.
 """
 
 import asyncio
@@ -87,6 +87,10 @@ class AckedEnds:
         """As `compare`, for a log that is known to be cut: records of unknown outcome may have filled the gap up."""
         found = {p: max(0, stands - self._unknown.get(p, 0)) for p, stands in found.items()}
         return self.compare(found)
+
+    def all(self) -> dict[int, int]:
+        """The ends as they are now."""
+        return dict(self._ends)
 
     def take_changes(self) -> dict[int, int] | None:
         """All ends if any changed since the last call, else None."""

@@ -15,3 +15,7 @@ class LogCut(GatewayError):
 
 class ProducerBroken(GatewayError):
     """The Kafka client gave up for good; a new process starts with a new one."""
+
+
+class EndsNotKept(GatewayError):
+    """The region's own disk does not take the acknowledged ends; a new process looks at it again."""

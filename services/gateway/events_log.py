@@ -43,6 +43,20 @@ class RecordSink(Protocol):
         """Wait (bounded) until everything queued is done."""
 
 
+Kept = Callable[[str | None], None]
+"""Called once on the event loop: why it is not known to be on the disk, or None."""
+
+
+class Keeper(Protocol):
+    """Keeps the acknowledged ends on the region's own disk."""
+
+    def keep(self, kept: Kept) -> None:
+        """Call back when all that was acknowledged until now is on the disk; it may call at once."""
+
+    async def close(self) -> None:
+        """Wait until everybody was called back."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotKept:
     """The log did not acknowledge an event. `refused`: certainly not kept; otherwise nobody knows."""
@@ -96,6 +110,7 @@ class EventsLog:
         settings: LogSettings,
         sink: RecordSink,
         ends: AckedEnds,
+        keeper: Keeper,
         metrics: GatewayMetrics,
         on_cut: Callable[[Cut], None],
         on_acknowledged: Callable[[int, int, int], None] = lambda _partition, _offset, _events: None,
@@ -103,6 +118,7 @@ class EventsLog:
         self._settings = settings
         self._sink = sink
         self._ends = ends
+        self._keeper = keeper
         self._metrics = metrics
         self._on_cut = on_cut
         self._on_acknowledged = on_acknowledged
@@ -205,6 +221,7 @@ class EventsLog:
         for frame in self._packer.flush():
             self._write(frame)
         await self._sink.close(timeout_seconds)
+        await self._keeper.close()
         self.abandon("the gateway stopped before the log acknowledged it")
         if self._timer is not None:
             self._timer.cancel()
@@ -269,6 +286,17 @@ class EventsLog:
             self.stop(str(cut))
             self._failed(sequence, frame, NotKept(str(cut)))
             self._on_cut(cut)
+        else:
+            self._keeper.keep(lambda problem: self._kept(sequence, frame, problem, offset))
+            return
+        self._settle()
+
+    def _kept(self, sequence: int, frame: Frame[Ticket], problem: str | None, offset: int) -> None:
+        """The log has it, and the own disk knows that (or not): now it may be said."""
+        if sequence not in self._sent:
+            return  # given up before
+        if problem is not None:
+            self._failed(sequence, frame, NotKept(problem))
         else:
             if self._failing:
                 self._failing = False

@@ -19,6 +19,7 @@ from services.common.health import Health
 from services.common.http import serving
 from services.common.logging import get_logger
 from services.common.metrics import new_registry
+from services.common.own_ends import read_own_ends
 from services.common.region_settings import RegionSettings
 from services.coordination import CasConflict, KeyValueStore, StoreUnavailable
 from services.coordination.region_record import acknowledged_ends, current_incarnation
@@ -26,9 +27,10 @@ from services.coordination.settings import CoordinationSettings
 from services.gateway.acked_ends import WHAT_TO_DO, AckedEnds, Cut
 from services.gateway.app import web_app
 from services.gateway.core import Core, Send, write_out
+from services.gateway.ends_keeper import EndsKeeper
 from services.gateway.ends_recorder import EndsRecorder
-from services.gateway.errors import BrokerUnreachable, LogCut, ProducerBroken
-from services.gateway.events_log import EventsLog, LogSettings, RecordSink
+from services.gateway.errors import BrokerUnreachable, EndsNotKept, LogCut, ProducerBroken
+from services.gateway.events_log import EventsLog, Keeper, LogSettings, RecordSink
 from services.gateway.kafka import KafkaSink, LogShape
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.processor_probe import ProcessorProbe
@@ -76,6 +78,8 @@ class Machinery:
 
     shape: Callable[[str, float], LogShape] = LogShape
     sink: Callable[..., RecordSink] = KafkaSink
+    own_ends: Callable[[Path, str], dict[int, int]] = read_own_ends
+    keeper: Callable[[Path, str, int, AckedEnds, Callable[[str], None]], Keeper] = EndsKeeper
     tail: Callable[[str, str, str, Core], RankingsTail] = RankingsTail
     listening: Callable[[Core, Health, RegionSettings, GatewaySettings], AbstractAsyncContextManager[None]] = listening
     send: Send = write_out
@@ -148,7 +152,8 @@ class Gateway:
         recorded = await self._retried(core, lambda: acknowledged_ends(self._store, name))
         if partitions is None or recorded is None:
             return
-        ends = AckedEnds(name, recorded)
+        own = self._machinery.own_ends(self._region.data_dir, name)
+        ends = AckedEnds(name, {p: max(recorded.get(p, 0), own.get(p, 0)) for p in {*recorded, *own}})
         found = await self._retried(core, lambda: self._settled_ends(ends, name, partitions))
         if found is None:
             return
@@ -190,8 +195,11 @@ class Gateway:
             queue_bytes_max=4 * self._settings.bytes_waiting_max,
             on_fatal=lambda cause: self._on_fatal(core, events, ends, cause),
         )
+        keeper = self._machinery.keeper(
+            self._region.data_dir, shape.log, shape.partitions, ends, lambda why: self._fail(core, EndsNotKept(why))
+        )
         events: EventsLog = EventsLog(
-            shape, sink, ends, core.metrics, lambda cut: self._on_cut(core, cut), core.acks.acknowledged
+            shape, sink, ends, keeper, core.metrics, lambda cut: self._on_cut(core, cut), core.acks.acknowledged
         )
         recorder = EndsRecorder(self._store, shape.log, ends, self._settings.ends_interval_seconds, core.metrics)
         interval_seconds = self._settings.processor_poll_ms / 1000

@@ -1,8 +1,9 @@
 """Whether a region of a deployment goes on with the life that its Kafka is in, or has to begin the next one.
 
-A life goes on if its logs end at or after everything that anybody knows of them: the acknowledged ends in the
-coordination store, and what the peers hold. Otherwise it was cut: new records would take the offsets of lost ones. Such
-a life is sealed, with its cuts, for the receipt; its genuine part is left to the peers; and Kafka begins anew.
+A life goes on if its logs end at or after everything that anybody knows of them: the acknowledged ends on the region's
+own disk and in the coordination store, and what the peers hold. Otherwise it was cut: new records would take the
+offsets of lost ones. Such a life is sealed, with its cuts, for the receipt; its genuine part is left to the peers; and
+Kafka begins anew.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ async def find_cuts(site: Premises, store: KeyValueStore, life: Life, clock: Clo
     """
     logs = set(topics_of(life.incarnation))
     known: list[tuple[str, Ends]] = [
-        ("the coordination store", {events_log(life.incarnation): await acknowledged_ends(store, _events(life))})
+        ("the coordination store", {_events(life): await acknowledged_ends(store, _events(life))}),
+        ("its own disk", {_events(life): site.acknowledged(_events(life))}),
     ]
     known += [(peer, ends) for peer, ends in (await ask_peers(site, logs, seen_end)).items()]
     places = sorted({(name, p) for _, ends in known for name, parts in ends.items() for p in parts})

@@ -15,6 +15,7 @@ import msgspec
 
 from services.common.deployment import Deployment
 from services.common.logging import get_logger
+from services.common.own_ends import read_own_ends
 from services.common.region_settings import RegionSettings
 from services.region import run_file
 from services.region.broker import log_ends
@@ -52,6 +53,9 @@ class Premises(Protocol):
 
     async def ends(self, places: Iterable[tuple[str, int]]) -> dict[str, dict[int, int]]:
         """The offset after the last record of each (log, partition) of its broker. Raises BrokerSilent."""
+
+    def acknowledged(self, log: str) -> dict[int, int]:
+        """How far its own disk knows a log to be acknowledged, by partition. Raises OSError."""
 
     def own_life(self) -> OwnLife | None:
         """What was remembered last; None: nothing was, or it cannot be read."""
@@ -93,6 +97,10 @@ class SitePremises:
     async def ends(self, places: Iterable[tuple[str, int]]) -> dict[str, dict[int, int]]:
         """See Premises."""
         return await asyncio.to_thread(log_ends, self._region.bootstrap, places)
+
+    def acknowledged(self, log: str) -> dict[int, int]:
+        """See Premises."""
+        return read_own_ends(self._region.data_dir, log)
 
     def own_life(self) -> OwnLife | None:
         """See Premises."""

@@ -15,6 +15,7 @@ from typing import cast
 from services.common.clock import Clock, SystemClock, random_bytes
 from services.common.exit_codes import ExitCode
 from services.common.logging import get_logger
+from services.common.own_ends import read_own_ends
 from services.common.process import LoadedSettings, main_exit, run_service
 from services.common.region_settings import RegionSettings
 from services.coordination import KeyValueStore
@@ -84,9 +85,11 @@ async def check_partitions(region: RegionSettings, store: KeyValueStore) -> None
 
 async def _continue_alone(region: RegionSettings, store: KeyValueStore, cluster_id: str) -> str:
     incarnation = await allocate_incarnation(store, region.name, cluster_id)
-    recorded = await acknowledged_ends(store, events_log(incarnation))
-    if recorded:
-        await asyncio.to_thread(check_ends, region.bootstrap, events_log(incarnation), recorded)
+    name = events_log(incarnation)
+    recorded, own = await acknowledged_ends(store, name), read_own_ends(region.data_dir, name)
+    known = {p: max(recorded.get(p, 0), own.get(p, 0)) for p in {*recorded, *own}}
+    if known:
+        await asyncio.to_thread(check_ends, region.bootstrap, name, known)
     return incarnation
 
 

@@ -14,7 +14,7 @@ from services.common.health import Health
 from services.gateway.acked_ends import AckedEnds, Cut
 from services.gateway.app import web_app
 from services.gateway.core import Core
-from services.gateway.events_log import Done, EventsLog, LogSettings, SinkFull
+from services.gateway.events_log import Done, EventsLog, Kept, LogSettings, SinkFull
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.routing import Rights
 from services.gateway.settings import GatewaySettings
@@ -90,12 +90,38 @@ class FakeSink:
         self.release()
 
 
+class FakeKeeper:
+    """A disk that takes no time, until it is told to `hold`."""
+
+    def __init__(self) -> None:
+        self.hold = False
+        self.held: list[Kept] = []
+
+    def keep(self, kept: Kept) -> None:
+        """See Keeper."""
+        if self.hold:
+            self.held.append(kept)
+        else:
+            kept(None)
+
+    def release(self, problem: str | None = None) -> None:
+        """All is on the disk, or is not for this reason; hold nothing any more."""
+        self.hold, held, self.held = False, self.held, []
+        for kept in held:
+            kept(problem)
+
+    async def close(self) -> None:
+        """See Keeper."""
+        self.release()
+
+
 class GatewayParts:
     """Use with `async with`; `post` talks to the real routes."""
 
     def __init__(self, *, opened: bool = True, rights: Rights | None = None, **settings: Any) -> None:
         self.settings = GatewaySettings(**settings)
         self.sink = FakeSink()
+        self.keeper = FakeKeeper()
         self.cuts: list[Cut] = []
         self.metrics = GatewayMetrics(CollectorRegistry())
         self.health = Health()
@@ -116,7 +142,9 @@ class GatewayParts:
         self.ends = AckedEnds(LOG, {})
         acks = self.core.acks
         acks.watermarks = Watermarks(LOG, {}, self.settings.peer_fresh_seconds, acks.now())
-        self.log = EventsLog(shape, self.sink, self.ends, self.metrics, self.cuts.append, acks.acknowledged)
+        self.log = EventsLog(
+            shape, self.sink, self.ends, self.keeper, self.metrics, self.cuts.append, acks.acknowledged
+        )
         if self._opened:
             self.core.open(self.log, EventReader(PSEUDONYMS))
         self.client = TestClient(TestServer(web_app(self.core, self.health)))

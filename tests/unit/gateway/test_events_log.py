@@ -1,5 +1,7 @@
 """The events log where things go wrong: whoever waits always learns the outcome."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -45,3 +47,25 @@ async def test_abandoning_the_log_settles_what_was_never_written() -> None:
         )
         assert first.done.done()
         assert second.done.done()
+
+
+async def test_nobody_is_answered_before_the_own_disk_knows() -> None:
+    """The log has it, but a power loss could take it without a trace; when the disk fails, the outcome is unknown."""
+    async with GatewayParts() as gateway:
+        gateway.keeper.hold = True
+        asked = asyncio.create_task(gateway.post("/v1/events", event(1), STRUCTURED))
+        await wait_until_async(lambda: bool(gateway.keeper.held), what="the acknowledgement by the log")
+        assert gateway.ends.all() == {partition: len(kept) for partition, kept in gateway.sink.records.items() if kept}
+        assert gateway.log.in_flight == 1
+        assert not asked.done()
+        gateway.keeper.release()
+        assert (await asked)[0] == 200
+
+        gateway.keeper.hold = True
+        asked = asyncio.create_task(gateway.post("/v1/events", event(2), STRUCTURED))
+        await wait_until_async(lambda: bool(gateway.keeper.held), what="the acknowledgement by the log")
+        gateway.keeper.release("the disk is broken")
+        status, _, body = await asked
+        assert (status, body["type"]) == (503, "urn:meridian:problem:outcome-unknown")
+        assert "the disk is broken" in str(body)
+        assert gateway.log.in_flight == 0

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from services.common.clock import SystemClock
 from services.common.deployment import PORT_OFFSETS, Deployment, Site
+from services.common.own_ends import OwnEnds
 from services.common.region_settings import RegionSettings
 from services.coordination import MemoryStore
 from services.coordination.lives import open_life
@@ -82,3 +83,23 @@ async def test_an_end_that_a_peer_only_saw_is_known_too(tmp_path: Path, monkeypa
         assert await ask_peers(site, {LOG}) == {"west": {LOG: {0: 60}}}
     finally:
         await runner.cleanup()
+
+
+async def test_the_own_disk_knows_what_nobody_else_had_been_told_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last record was acknowledged a moment before the power went: neither store nor peer had heard of it."""
+    monkeypatch.setattr(region_life, "CUT_CONFIRMED_SECONDS", 0.0)
+    monkeypatch.setattr(premises, "log_ends", lambda *_: {LOG: {0: 80}})
+    east = Site(name="east", kind="region", host="127.0.0.1", base_port=2000)
+    deployment = Deployment(deployment_id="test", network="loopback", sites=[east], directory=str(tmp_path))
+    region = RegionSettings(name="east", data_dir=tmp_path / "east", deployment=deployment.save())
+    own = OwnEnds(region.data_dir, LOG, 1)
+    store = MemoryStore()
+    life = await open_life(store, "east", "cluster", 1)
+    own.write({0: 80})
+    assert await find_cuts(SitePremises(region), store, life, SystemClock()) == []
+    own.write({0: 81})
+    (cut,) = await find_cuts(SitePremises(region), store, life, SystemClock())
+    assert (cut.partition, cut.found, cut.known_end, cut.known_by) == (0, 80, 81, "its own disk")
+    own.close()
