@@ -15,3 +15,15 @@ class VersionDamaged(ModelError):
 
 class GoldenMismatch(ModelError):
     """A model version loads but does not give the scores that it was shipped with."""
+
+
+class EvaluationImpossible(ModelError):
+    """There is too little to judge by, or what trains is not installed. The message says what to do."""
+
+
+class CheckpointUnfit(ModelError):
+    """A training cannot go on from a file: it is damaged, or of other data, settings or sizes."""
+
+
+class ExportWrong(ModelError):
+    """An exported graph does not score as the network that it was made from: nothing was written."""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.records import ItemRecord, OutcomeKind, SearchRecord, Source
+from models.typos import mistyped
 
 DAY_MS: Final = 86_400_000
 STEP_MS: Final = DAY_MS // 4
@@ -228,26 +229,12 @@ class _Crowd:
         query = thing.queries[int(np.searchsorted(np.cumsum(thing.query_weights[:-1]), self._rng.random()))]
         chance = self._rng.random()
         if chance < self._settings.typo_share:
-            query = self._mistyped(query)
+            query = mistyped(query, self._rng)
         elif chance < self._settings.typo_share + 0.04 and len(query) > 6:
             query = query[: int(self._rng.integers(4, len(query)))].strip()
         elif chance < 0.3:
             query = query.title()
         return query
-
-    def _mistyped(self, query: str) -> str:
-        """One slip: a letter left out, doubled, exchanged with its neighbour, or wrong."""
-        if len(query) < 4:
-            return query
-        at = int(self._rng.integers(1, len(query) - 1))
-        slip = int(self._rng.integers(4))
-        if slip == 0:
-            return query[:at] + query[at + 1 :]
-        if slip == 1:
-            return query[:at] + query[at] + query[at:]
-        if slip == 2:
-            return query[:at] + query[at + 1] + query[at] + query[at + 2 :]
-        return query[:at] + chr(97 + int(self._rng.integers(26))) + query[at + 1 :]
 
     def _clicked(self, wanted: int) -> tuple[int, int]:
         """What is clicked, and at which place the shop had shown it."""

@@ -245,7 +245,11 @@ def open_source(
     Raises SourceUnreadable.
     """
     columns = columns or ColumnMapping()
+    if not path.exists():
+        raise SourceUnreadable(f"{path} does not exist; name a file of searches, or a folder in the bestbuy format")
     format_name = format_name or _format_of(path)
+    if path.is_dir() and not format_name:
+        raise SourceUnreadable(f"{path} is a folder without clicks.csv; name the file of searches in it, or its format")
     if format_name == "bestbuy":
         return _bestbuy(path)
     if format_name not in _READERS:

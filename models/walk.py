@@ -13,6 +13,7 @@ import msgspec
 import xxhash
 
 from models.catalogue import Catalogue
+from models.counters import CounterView
 from models.encode import Tensors, encode
 from models.records import ItemRecord, OutcomeRecord, SearchRecord, Source, timeline
 from models.retrieval import CANDIDATES_MAX, Candidates, Retriever
@@ -104,8 +105,17 @@ class Walk:
         self._offset += 1
         self._staged.clear()
 
-    def ask(self, search: SearchRecord, kind: AskKind = "search", limit: int = CANDIDATES_MAX) -> Moment:
-        """What would be scored if this search (or, without its query, its user) were answered now."""
+    def ask(
+        self,
+        search: SearchRecord,
+        kind: AskKind = "search",
+        limit: int = CANDIDATES_MAX,
+        view: CounterView | None = None,
+    ) -> Moment:
+        """What would be scored if this search (or, without its query, its user) were answered now.
+
+        With a `view` it is answered out of those counters instead of this walk's own.
+        """
         self.settle()
         ask = Ask(
             ask_id=str(search.index),
@@ -116,7 +126,7 @@ class Walk:
             user=number_of(search.user),
             query=search.query if kind == "search" else "",
         )
-        view = self.index.read(ask.at_ms)
+        view = self.index.read(ask.at_ms) if view is None else view
         candidates = self.retriever.candidates(ask, view, limit)
         return Moment(search, ask, candidates, encode(ask, candidates, view, self.catalogue))
 

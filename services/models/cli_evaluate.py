@@ -12,20 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.errors import GoldenMismatch, ModelError, VersionDamaged
-from models.evaluation.command import SPLIT_DEFAULT, EvaluationOptions, Stage, evaluate
+from models.evaluation.command import SPLIT_DEFAULT, EvaluationOptions, Stage
+from models.evaluation.command import evaluate as evaluated
 from models.evaluation.results import Results
 from models.evaluation.trial import Progress as Told
 from models.sources import FORMATS
 from services.common.exit_codes import ExitCode
 from services.replay.errors import ReplayMisused
 
+PIPED_COLUMNS = 140
 DataOption = Annotated[str, typer.Option("--data", help="A folder (bestbuy), a file of searches, or shop[:SEED].")]
 ModelOption = Annotated[
     list[Path] | None, typer.Option("--model", help="Folder of a version to judge too; repeatable.")
 ]
 
 
-def evaluate_models(
+def evaluate(
     data: DataOption,
     json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object on standard output.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML file with plots.")] = None,
@@ -53,7 +55,7 @@ def evaluate_models(
         source = open_log(data, format, pairs, items, searches)
         options = EvaluationOptions(train=train, versions=model or (), split=split, seed=seed, typos=typos)
         with _progress() as stage:
-            results = evaluate(source, options, stage)
+            results = evaluated(source, options, stage)
     except (VersionDamaged, GoldenMismatch) as error:
         _end(ExitCode.MODEL_REFUSED, str(error))
     except (ModelError, ReplayMisused) as error:
@@ -64,7 +66,8 @@ def evaluate_models(
         return
     from models.evaluation.table import show
 
-    show(results, Console())
+    console = Console()
+    show(results, console if console.is_terminal else Console(width=PIPED_COLUMNS))
 
 
 def _writable(*paths: Path | None) -> None:

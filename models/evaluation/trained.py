@@ -1,0 +1,76 @@
+"""QHRank for an evaluation: fitted and stopped on the rows before the split, and on nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final
+
+import msgspec
+
+from models.cases import collect_cases
+from models.errors import EvaluationImpossible
+from models.evaluation.entrants import Scorer
+from models.evaluation.trial import Progress
+from models.records import Source
+
+QHRANK: Final = "qhrank"
+FITTED_SHARE: Final = 8 / 9
+"""Of the rows before the split; the rest of them decides when to stop."""
+LEARNED_MIN: Final = 300
+"""Rows before the split; with fewer a network learns nothing that can be told from chance."""
+LEARNED_MAX: Final = 60_000
+"""The newest rows before the split that are learned from: more would not fit into 4 GB beside everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedHere:
+    """What was trained for this evaluation."""
+
+    scorers: dict[str, Scorer]
+    notes: list[str]
+
+
+def needed(split: int, library: str = "torch") -> None:
+    """Say before anything takes long what stands in the way of training. Raises EvaluationImpossible."""
+    if find_spec(library) is None:
+        raise EvaluationImpossible(
+            f"{library} is not installed, so QHRank cannot be trained. Next: `make train-env` adds it to .venv; "
+            "or --no-train judges the baselines and versions that are there"
+        )
+    if split < LEARNED_MIN:
+        raise EvaluationImpossible(
+            f"{split} rows before the split are too few to train on: at least {LEARNED_MIN} are needed. "
+            "Next: give more data, or --no-train"
+        )
+
+
+def train_before(
+    source: Source, split: int, seed: int, stage: Callable[[str], Progress], epochs: int | None = None
+) -> TrainedHere:
+    """Fit QHRank to the first 8/9 of the rows before `split`, and keep the epoch that was best on the rest of them."""
+    from models.qhrank.scoring import scorer_of
+    from models.qhrank.training import Progress as Training
+    from models.qhrank.training import TrainingSettings, fit
+
+    first = max(split - LEARNED_MAX, 0)
+    edge = first + int((split - first) * FITTED_SHARE)
+    cases = collect_cases(
+        source, first=first, end=split, half_precision=True, on_progress=stage("Walking the rows before the split")
+    )
+    train, held_out = cases.between(first, edge), cases.between(edge, split)
+    del cases
+    bar = stage("Training QHRank")
+
+    def tell(now: Training) -> None:
+        bar((now.epoch - 1) * now.steps + now.step, now.epochs * now.steps)
+
+    settings = TrainingSettings(seed=seed)
+    if epochs is not None:
+        settings = msgspec.structs.replace(settings, epochs=epochs)
+    trained = fit(train, held_out, settings, on_progress=tell)
+    bar(1, 1)
+    note = (
+        f"{QHRANK} was fitted to rows {first + 1:,} to {edge:,}; rows up to {split:,} chose epoch {trained.epoch} of "
+        f"{trained.epochs}. Without +stream its counters are as of the split."
+    )
+    return TrainedHere({QHRANK: scorer_of(trained)}, [note])
