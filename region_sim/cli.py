@@ -117,7 +117,7 @@ def judge(
     try:
         verdict = judge_directory(directory)
     except HistoryDamaged as error:
-        raise HistoryDamaged(
+        raise BadDrill(
             f"{error}. Name the directory of a run, such as drills/kill-active/latest; without a whole history there "
             "is no verdict: run the drill again"
         ) from error

@@ -141,12 +141,22 @@ class MarkerSeen(_Evidence, frozen=True, kw_only=True, tag="marker"):
     epoch: Epoch
 
 
+class FirstRanking(msgspec.Struct, frozen=True):
+    """The first ranking of an epoch in one partition of a rankings log."""
+
+    partition: int
+    epoch: Epoch
+    offset: int
+
+
 class MarkersRead(_Evidence, frozen=True, kw_only=True, tag="markers_read"):
     """Says that a rankings log was read to its end for markers: without this, a marker may only not have been seen."""
 
     seen_in: str
     log: str
     partitions: list[int]
+    rankings: list[FirstRanking] = []
+    """The first of each epoch that has any, by partition."""
 
 
 class ReceiptSeen(_Evidence, frozen=True, kw_only=True, tag="receipt"):

@@ -12,16 +12,16 @@ from typing import Protocol
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from region_sim.evidence import DeadSeen, Evidence, LogRead, LogRows, MarkerSeen, MarkersRead, Row
+from region_sim.evidence import DeadSeen, Epoch, Evidence, FirstRanking, LogRead, LogRows, MarkerSeen, MarkersRead, Row
 from services.common.deployment import Site
 from services.ledger.errors import LogUnreadable
 from services.ledger.rawlog import RawLog, RawRecord
 from streams.copies import hole_end, origin_of
 from streams.dead_letter import DeadLetter
 from streams.delivery import DeliveryError
-from streams.epochs import decode_marker
+from streams.epochs import HEADER_EPOCH, decode_marker, read_epoch
 from streams.errors import FrameCorrupt, UnknownFrameVersion
-from streams.frame import Columns, Decode
+from streams.frame import Columns, Decode, header
 from streams.kinds import Kind
 from streams.logs import consumer_settings
 
@@ -130,6 +130,7 @@ def _rows(record: RawRecord, columns: Columns) -> Iterator[Row]:
 def _markers(source: Source, site: Site, log: str) -> Iterator[Evidence | str]:
     raw = source.raw(site, log)
     ends = raw.ends()
+    first: dict[tuple[int, Epoch], int] = {}
     for record in raw.read(ends):
         try:
             marker = decode_marker(record.value, record.headers)
@@ -146,7 +147,10 @@ def _markers(source: Source, site: Site, log: str) -> Iterator[Evidence | str]:
                 incarnation=marker.incarnation,
                 epoch=marker.epoch,
             )
-    yield MarkersRead(seen_in=site.name, log=log, partitions=sorted(ends))
+        elif (epoch := read_epoch(header(record.headers, HEADER_EPOCH))) is not None:
+            first.setdefault((record.partition, epoch), record.offset)
+    rankings = [FirstRanking(partition, epoch, offset) for (partition, epoch), offset in sorted(first.items())]
+    yield MarkersRead(seen_in=site.name, log=log, partitions=sorted(ends), rankings=rankings)
 
 
 def _dead(source: Source, site: Site, log: str) -> Evidence:

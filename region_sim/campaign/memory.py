@@ -89,15 +89,19 @@ def _failed(found: Sequence[SeedResult], options: CampaignOptions) -> list[Faile
                 print(
                     f"seed {result.seed} is {result.verdict} ({result.check}): looking for a smaller drill", flush=True
                 )
-            plain = _shrunk(plain, options)
+            plain = _shrunk(plain, result, options)
         failed.append(plain)
     return failed
 
 
-def _shrunk(failure: FailedSeed, options: CampaignOptions) -> FailedSeed:
+def fails_alike(first: SeedResult, again: SeedResult) -> bool:
+    """Whether a drill breaks as another did: the same checker says the same of it, but for names and numbers."""
+    return (again.verdict, again.check, again.violation) == (first.verdict, first.check, first.violation)
+
+
+def _shrunk(failure: FailedSeed, result: SeedResult, options: CampaignOptions) -> FailedSeed:
     def still_fails(drill: Drill) -> bool:
-        again = run_one(drill, failure.seed)
-        return again.check == failure.check and again.verdict == failure.verdict
+        return fails_alike(result, run_one(drill, failure.seed))
 
     smallest = shrink(generate(failure.seed), still_fails)
     path, command = write_drill(smallest, failure.seed, options.directory)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class SeedResult(msgspec.Struct, frozen=True, kw_only=True):
     check: str = ""
     """The first checker that did not say valid."""
     sentence: str = ""
+    violation: str = ""
+    """What that checker said, without names and numbers: two runs that break in the same way say the same."""
     rto_seconds: list[float] = []
     """Of each failover that was measured."""
     rpo_events: list[int] = []
@@ -56,7 +59,10 @@ def run_one(drill: Drill, seed: int) -> SeedResult:
     try:
         ran = run_in_memory(drill, seed)
     except RegionSimError as error:
-        return SeedResult(seed=seed, verdict="unknown", check=BROKEN, sentence=str(error)[:500], faults=kinds)
+        violation = kind_of_violation(str(error), drill.topology.regions)
+        return SeedResult(
+            seed=seed, verdict="unknown", check=BROKEN, sentence=str(error)[:500], violation=violation, faults=kinds
+        )
     verdict = ran.verdict
     first = next((check for check in verdict.checks if check.verdict == verdict.verdict != "valid"), None)
     rto_seconds, rpo_events = figures_of(verdict)
@@ -65,6 +71,7 @@ def run_one(drill: Drill, seed: int) -> SeedResult:
         verdict=verdict.verdict,
         check="" if first is None else first.check,
         sentence=verdict.sentence[:500],
+        violation="" if first is None else kind_of_violation(first.sentence, drill.topology.regions),
         rto_seconds=rto_seconds,
         rpo_events=rpo_events,
         faults=kinds,
@@ -74,6 +81,12 @@ def run_one(drill: Drill, seed: int) -> SeedResult:
         steps=ran.steps,
         digest=digest_of(ran.entries),
     )
+
+
+def kind_of_violation(sentence: str, regions: Sequence[str]) -> str:
+    """Return a checker's sentence without what differs between two runs that break alike: regions, ids, numbers."""
+    named = re.sub(rf"\b(?:{'|'.join(map(re.escape, regions))})\b", "REGION", sentence)
+    return re.sub(r"'[^']*'|\S*\d\S*", "#", named)
 
 
 def figures_of(verdict: Verdict) -> tuple[list[float], list[int]]:

@@ -1,4 +1,4 @@
-"""A failing drill made smaller, as long as the same checker still says invalid.
+"""A failing drill made smaller, as long as it still fails in the same way: the same checker finds the same wrong.
 
 First halves, quarters and single faults are left out (delta debugging: Zeller and Hildebrandt, 2002), then what is left
 becomes shorter, then the load is lowered. Every step runs the drill again under the same seed; there is a bound on how
@@ -21,7 +21,7 @@ from region_sim.spec import Drill, Fault
 TRIES_MAX: Final = 150
 T = TypeVar("T", bound=msgspec.Struct)
 StillFails = Callable[[Drill], bool]
-"""Runs a drill; whether the same checker says invalid again."""
+"""Runs a drill; whether it fails in the same way again."""
 
 
 @dataclass(slots=True)

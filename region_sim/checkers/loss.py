@@ -10,7 +10,7 @@ position says what came later without comparing clocks.
 from __future__ import annotations
 
 from region_sim.checkers.base import Figures, Finding
-from region_sim.checkers.recorded import Place, Promise, Recorded
+from region_sim.checkers.recorded import Hit, Place, Promise, Recorded
 from region_sim.evidence import DeadSeen, HeldEnds, ReceiptSeen, Row
 from services.ledger.identity import identity_of
 from services.receipts.model import Range, Receipt
@@ -177,29 +177,49 @@ def recomputed(source: str, event_id: str, row: Row) -> str:
 
 
 def rpo_events(recorded: Recorded) -> int | None:
-    """Acknowledged events of the lost lives that no survivor held before the heal; None when that was not looked at."""
-    held: dict[str, dict[int, int]] = {}
-    for entry, piece in recorded.evidenced(HeldEnds):
-        if _was_lost(recorded, piece.region, entry.index):
-            continue  # its disk may be read, but it is no survivor
-        ends = held.setdefault(piece.log, {})
-        for partition, end in piece.next_offsets.items():
-            ends[partition] = max(ends.get(partition, 0), end)
-    # What a cut-off region acknowledges during its partition is no part of what the takeover cost.
-    until: dict[str, int] = {}
+    """Acknowledged events of lost lives that no survivor held before the heal; None when that was never looked at.
+
+    Each loss by itself: what survivors held in one says nothing about what was acknowledged before another.
+    """
+    counted: set[tuple[str, str]] = set()
+    was_looked_at = False
     for hit in recorded.hits:
         seen = hit.seen
-        if seen is not None and seen.region_lost and seen.incarnation:
-            log = f"{seen.incarnation}.events"
-            until[log] = max(until.get(log, 0), seen.struck_ms, hit.began.unix_ms)
-    if not any(log in held for log in until):
-        return None
-    return sum(
-        promise.ack.log in held
-        and promise.ack.offset >= held[promise.ack.log].get(promise.ack.partition, 0)
-        and promise.unix_ms <= until.get(promise.ack.log, 0)
-        for promise in recorded.promises.values()
-    )
+        if seen is None or not seen.region_lost or not seen.incarnation:
+            continue
+        log = f"{seen.incarnation}.events"
+        held = _held_by_survivors(recorded, hit, log)
+        if held is None:
+            continue
+        was_looked_at = True
+        # What a cut-off region acknowledges during its partition is no part of what the takeover cost.
+        until_ms = max(seen.struck_ms, hit.began.unix_ms)
+        counted.update(
+            key
+            for key, promise in recorded.promises.items()
+            if promise.ack.log == log
+            and promise.unix_ms <= until_ms
+            and promise.ack.offset >= held.get(promise.ack.partition, 0)
+        )
+    return len(counted) if was_looked_at else None
+
+
+def _held_by_survivors(recorded: Recorded, hit: Hit, log: str) -> dict[int, int] | None:
+    """By partition, how far survivors held a lost life's log between the loss and its heal; None: nobody looked."""
+    end = len(recorded.entries) if hit.healed is None else hit.healed.index
+    found = [
+        piece
+        for entry, piece in recorded.evidenced(HeldEnds)
+        # Who was lost too has a disk that may be read, but is no survivor.
+        if piece.log == log
+        and hit.began.index < entry.index < end
+        and not _was_lost(recorded, piece.region, entry.index)
+    ]
+    held: dict[int, int] = {}
+    for piece in found:
+        for partition, next_offset in piece.next_offsets.items():
+            held[partition] = max(held.get(partition, 0), next_offset)
+    return held if found else None
 
 
 def _was_lost(recorded: Recorded, region: str, index: int) -> bool:

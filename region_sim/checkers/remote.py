@@ -25,6 +25,8 @@ def check(recorded: Recorded, figures: Figures) -> Finding:
     listed = [promise for promise in promises if any(_is_listed(recorded, promise, receipt) for receipt in receipts)]
     if listed or figures.lost or figures.rpo_events:
         sentence = f"of {len(promises)} such events {len(listed)} are in receipts, {figures.lost} lost"
+        if figures.rpo_events:
+            sentence += f", and {figures.rpo_events} were held by no survivor of a loss"
         examples = [_describe(promise) for promise in listed[:EXAMPLES_MAX]]
         return Finding(check=CHECK, verdict="invalid", sentence=sentence, examples=examples)
     fault = recorded.fault_seen

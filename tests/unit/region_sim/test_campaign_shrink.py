@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from region_sim.campaign.generate import generate
+from region_sim.campaign.memory import fails_alike
+from region_sim.campaign.seeds import SeedResult, kind_of_violation
 from region_sim.campaign.shrink import shrink, write_drill
 from region_sim.spec import Drill, Partition, kind_of, load_drill
 
@@ -68,3 +71,21 @@ def test_the_file_and_the_command(tmp_path: Path) -> None:
     path, command = write_drill(drill, 3, tmp_path / "new")
     assert load_drill(str(path)) == drill
     assert command == f"region-sim run {path} --backend memory --seed 3"
+
+
+def failed(sentence: str, **changes: object) -> SeedResult:
+    """What a seed came to that a checker of receipts did not like."""
+    violation = kind_of_violation(sentence, ["east", "west"])
+    plain = SeedResult(seed=1, verdict="invalid", check="the receipt is honest", sentence=sentence, violation=violation)
+    return msgspec.structs.replace(plain, **changes)
+
+
+def test_another_complaint_of_the_same_checker_is_another_failure() -> None:
+    """A smaller drill must break in the same way; in which region, how often and under which id does not matter."""
+    first = failed("receipt east-1-0-31: cut east ended the life that it is about, but it is healed")
+    assert fails_alike(first, failed("receipt west-2-0-7: cut west ended the life that it is about, but it is healed"))
+    assert not fails_alike(first, failed("receipt east-1-0-31: everything has healed, but it is still open"))
+    assert not fails_alike(first, failed(first.sentence, check="another"))
+    assert not fails_alike(first, failed(first.sentence, verdict="unknown"))
+    lost = failed("it leaves out 'e17' at east-1.events/0/17, acknowledged before the last contact")
+    assert fails_alike(lost, failed("it leaves out 'x y' at west-1.events/3/1, acknowledged before the last contact"))

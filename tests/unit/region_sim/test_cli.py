@@ -14,6 +14,7 @@ from region_sim.errors import BadDrill
 from region_sim.history import Entry
 from region_sim.run import RunOptions, attached, replay_command
 from region_sim.spec import load_drill
+from region_sim.verdict import HISTORY_FILE
 from services.common.deployment import Deployment, Site
 from tests.support.planted_history import Planted, history
 
@@ -59,7 +60,7 @@ def test_what_cannot_be_run_is_254_with_the_reason(
 
 
 def test_judge_ends_with_the_verdicts_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """0 valid, 1 invalid, 2 unknown, 255 no verdict at all."""
+    """0 valid, 1 invalid, 2 unknown; a place without a whole history is wrong input, as it is for `replay`."""
 
     def lose(planted: Planted) -> None:
         planted.event(8.0, held="west")
@@ -70,7 +71,11 @@ def test_judge_ends_with_the_verdicts_code(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["lost_unlisted"] == 1
     unread = history(evidence=lambda found: found[:2])
     assert run_command(["judge", str(written(tmp_path, unread))]) == 2
-    assert run_command(["judge", str(tmp_path / "nowhere")]) == 255
+    for place in ("nowhere", "damaged"):
+        (tmp_path / "damaged").mkdir(exist_ok=True)
+        (tmp_path / "damaged" / HISTORY_FILE).write_text("{\n")
+        assert run_command(["judge", str(tmp_path / place)]) == 254
+        assert "Name the directory of a run" in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_is_said_before_anything_runs(

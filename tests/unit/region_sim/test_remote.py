@@ -18,7 +18,7 @@ from region_sim.verdict import Checked, Verdict, judge
 from services.common.clock import SystemClock
 from services.receipts.model import Range
 from tests.support.fake_gateway import FakeGateway
-from tests.support.planted_history import UNIX_MS, Planted, history, range_of, receipt
+from tests.support.planted_history import LOG, UNIX_MS, Planted, history, range_of, receipt
 
 REMOTE = Load(ack="remote")
 
@@ -92,6 +92,31 @@ def test_a_history_without_losses_or_listings_keeps_the_promise() -> None:
     verdict = judge(history("wipe", load=REMOTE))
     assert (verdict.verdict, finding(verdict).verdict) == ("valid", "valid")
     assert (verdict.lost, verdict.rpo_events) == (0, 0)
+
+
+def test_what_survivors_held_in_one_loss_says_nothing_about_a_later_one() -> None:
+    """Found by a campaign, seed 3469: nobody was left to be asked the second time, and the first answer was taken."""
+
+    def lost_again(planted: Planted) -> None:
+        planted.event(15.2)
+        planted.heal(planted.strike(15.4), 15.8)
+
+    verdict = judge(history("kill", after=lost_again, held_end=17, load=REMOTE, faults=[Kill(), Kill()]))
+    assert (verdict.rpo_events, finding(verdict).verdict) == (0, "valid")
+
+
+def test_each_loss_counts_what_its_survivors_lacked() -> None:
+    """And what they had got by a later one counts all the same, once: it was missing after the first."""
+
+    def lost_again(planted: Planted) -> None:
+        again = planted.strike(15.4)
+        held = HeldEnds(region="west", log=LOG, next_offsets={0: 13})
+        planted.add("info", "collect", "collector", 15.6, evidence=held)
+        planted.heal(again, 15.8)
+
+    verdict = judge(history("kill", after=lost_again, held_end=15, load=REMOTE, faults=[Kill(), Kill()]))
+    assert verdict.rpo_events == 2, "offsets 13 and 15"
+    assert "2 were held by no survivor" in finding(verdict).sentence
 
 
 @pytest.mark.parametrize("missing", [HeldEnds, ReceiptsRead])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from region_sim.evidence import MarkerSeen, MarkersRead
+import msgspec
+
+from region_sim.evidence import Evidence, FirstRanking, MarkerSeen, MarkersRead
 from tests.support.judged import found_by, without
 from tests.support.planted_history import FIRST, SECOND, Plant, Planted, history
 
@@ -60,3 +62,27 @@ def test_a_log_that_could_not_be_read_in_the_end_proves_nothing() -> None:
 
     assert "west-1.rankings is silent" in found_by(NAME, history(end=unread)).sentence
     assert found_by(NAME, history(during=unread)).verdict == "valid"
+
+
+def test_a_ranking_that_lies_before_the_marker_of_its_term_is_found() -> None:
+    """Markers stand everywhere, but one was written too late, or only where nobody had shown anything yet."""
+    at = 5
+
+    def with_rankings(*found: FirstRanking) -> str:
+        def end(collected: list[Evidence]) -> list[Evidence]:
+            return [
+                msgspec.structs.replace(one, rankings=list(found))
+                if isinstance(one, MarkersRead) and one.log == "west-1.rankings" and one.seen_in == "east"
+                else one
+                for one in collected
+            ]
+
+        def later(planted: Planted) -> None:
+            planted.markers = [msgspec.structs.replace(one, offset=at) for one in planted.markers]
+
+        said = found_by(NAME, history(end=later, evidence=end))
+        return said.sentence if said.verdict == "invalid" else said.verdict
+
+    assert with_rankings(FirstRanking(1, SECOND, at + 1)) == "valid"
+    assert f"of east at {at - 1}, before its marker at {at}" in with_rankings(FirstRanking(1, SECOND, at - 1))
+    assert "which has no marker of it" in with_rankings(FirstRanking(1, (0, 8), at + 1))
