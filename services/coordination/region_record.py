@@ -1,4 +1,4 @@
-"""What a region must remember outside its data: which life it is in, what it acknowledged, which key, which models.
+"""What a region must remember outside its data: which life it is in, what it acknowledged, which key.
 
 These facts decide whether a region may go on where it stopped, so they must not lie in the log that they judge. Every
 change is a compare-and-swap loop over one small JSON value; merges that can only grow (acknowledged ends) are safe to
@@ -15,7 +15,6 @@ from services.coordination.base import ABSENT, CasConflict, CoordinationError, K
 EPOCH_OPEN: Final = (0, 1)
 """The epoch of a region that needs no election because it is alone."""
 _CAS_TRIES: Final = 50
-_HISTORY_MAX: Final = 100
 _FINGERPRINT_KEY: Final = "/meridian/pseudonym-key-fingerprint"
 _PARTITIONS_KEY: Final = "/meridian/partitions"
 
@@ -31,21 +30,6 @@ class IncarnationRecord(msgspec.Struct, frozen=True):
 
     number: int
     cluster_id: str
-
-
-class AliasChange(msgspec.Struct, frozen=True):
-    """One change of a model alias."""
-
-    version: str
-    at_ms: int
-    by: str
-
-
-class AliasRecord(msgspec.Struct, frozen=True):
-    """Where a model alias points, and where it pointed before (newest first, at most 100)."""
-
-    version: str
-    history: list[AliasChange]
 
 
 async def allocate_incarnation(store: KeyValueStore, region: str, cluster_id: str, number_min: int = 1) -> str:
@@ -122,32 +106,9 @@ def cut_partitions(recorded: Mapping[int, int], found: Mapping[int, int]) -> lis
     return [(p, end, found.get(p, 0)) for p, end in sorted(recorded.items()) if found.get(p, 0) < end]
 
 
-async def model_alias(store: KeyValueStore, model: str, alias: str) -> AliasRecord | None:
-    """Return where an alias such as `champion` of a model points, None when it was never set."""
-    return await _read(store, _alias_key(model, alias), AliasRecord)
-
-
-async def set_model_alias(
-    store: KeyValueStore, model: str, alias: str, version: str, *, at_ms: int, by: str
-) -> AliasRecord:
-    """Point an alias at a version, keeping where it pointed before."""
-
-    def decide(before: AliasRecord | None) -> AliasRecord:
-        if before is not None and before.version == version:
-            return before
-        history = [AliasChange(version, at_ms, by), *(before.history if before else [])]
-        return AliasRecord(version, history[:_HISTORY_MAX])
-
-    return await _update(store, _alias_key(model, alias), AliasRecord, decide)
-
-
 def acknowledged_ends_key(log: str) -> str:
     """Where a log's acknowledged ends stand: partition to next offset, as JSON."""
     return f"/meridian/acknowledged-ends/{log}"
-
-
-def _alias_key(model: str, alias: str) -> str:
-    return f"/meridian/models/{model}/aliases/{alias}"
 
 
 async def _read(store: KeyValueStore, key: str, shape: type[_T]) -> _T | None:

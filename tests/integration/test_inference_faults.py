@@ -16,9 +16,9 @@ import aiohttp
 import numpy as np
 import pytest
 
+from models.registry import verify_manifest
 from services.common.exit_codes import ExitCode
 from services.coordination import FileStore
-from services.coordination.region_record import set_model_alias
 from services.inference.breaker import BreakerLimits
 from services.inference.client import (
     ClientLimits,
@@ -28,6 +28,7 @@ from services.inference.client import (
     InferenceUnavailable,
 )
 from services.inference.codec import encode_request
+from tests.support.inference_parts import promote
 from tests.support.inference_worker import InferenceWorker, deadline_in
 from tests.support.poll import wait_until, wait_until_async
 from tests.support.tiny_model import expected_scores, request_inputs, write_manifest, write_version
@@ -276,14 +277,13 @@ def test_at_start_the_newest_good_version_serves_instead_of_a_bad_one(
 
 async def test_the_champion_alias_decides_which_version_serves(tmp_path: Path, start_worker: StartWorker) -> None:
     """At start and at each load; a setting overrides it."""
-    for version in ("1", "2", "3"):
-        write_version(tmp_path / "repository", version)
+    folders = {version: write_version(tmp_path / "repository", version) for version in ("1", "2", "3")}
     (tmp_path / "var").mkdir()
     store = FileStore(tmp_path / "var" / "coordination.json")
-    await set_model_alias(store, "ranker", "champion", "2", at_ms=0, by="test")
+    await promote(store, "2", verify_manifest(folders["2"]))
     worker = await asyncio.to_thread(start_worker)
     assert index(worker)["2"][0] == "READY"
-    await set_model_alias(store, "ranker", "champion", "1", at_ms=0, by="test")
+    await promote(store, "1", verify_manifest(folders["1"]))
     assert (await asyncio.to_thread(load, worker))[1]["version"] == "1"
     other = await asyncio.to_thread(lambda: start_worker(model_version="3"))
     assert index(other)["3"][0] == "READY"

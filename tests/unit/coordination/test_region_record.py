@@ -13,10 +13,8 @@ from services.coordination.region_record import (
     check_key_fingerprint,
     current_incarnation,
     cut_partitions,
-    model_alias,
     next_incarnation_name,
     raise_acknowledged_ends,
-    set_model_alias,
 )
 
 
@@ -56,18 +54,6 @@ async def test_acknowledged_ends_only_grow_whoever_writes_them() -> None:
 def test_a_log_that_ends_before_what_was_acknowledged_is_cut() -> None:
     """Equal ends are whole; a partition that is not there at all ends at 0."""
     assert cut_partitions({0: 5, 1: 5, 2: 5}, {0: 5, 1: 4}) == [(1, 5, 4), (2, 5, 0)]
-
-
-async def test_a_model_alias_remembers_where_it_pointed() -> None:
-    """The history is newest first, and setting the same version again adds nothing to it."""
-    store = MemoryStore()
-    assert await model_alias(store, "ranker", "champion") is None
-    await set_model_alias(store, "ranker", "champion", "1", at_ms=10, by="ada")
-    await set_model_alias(store, "ranker", "champion", "2", at_ms=20, by="ada")
-    record = await set_model_alias(store, "ranker", "champion", "2", at_ms=30, by="bob")
-    assert record.version == "2"
-    assert [(change.version, change.at_ms) for change in record.history] == [("2", 20), ("1", 10)]
-    assert await model_alias(store, "ranker", "champion") == record
 
 
 async def test_a_value_of_another_shape_is_damage_and_not_a_default() -> None:
