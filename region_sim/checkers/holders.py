@@ -88,7 +88,7 @@ def _all(recorded: Recorded) -> _Holders:
             holders.add(transition.epoch, transition.region, "history", entry.index)
     for entry, piece in recorded.evidenced(ReceiptSeen):
         if piece.receipt.kind != "hole":
-            holders.add(piece.receipt.epoch, piece.receipt.issued_by, "receipt", entry.index)
+            holders.add(piece.receipt.epoch, piece.receipt.holder, "receipt", entry.index)
     return holders
 
 

@@ -16,12 +16,13 @@ from region_sim.checkers.base import Failover, Figures, Finding, VerdictWord
 from region_sim.checkers.failovers import cause_of, terms
 from region_sim.checkers.loss import missing_promises, newest_receipts
 from region_sim.checkers.recorded import LIFE_ENDS, Hit, Recorded
-from region_sim.evidence import FaultSeen, HeldEnds, ReceiptSeen, ReceiptsRead, StateSeen
+from region_sim.evidence import Epoch, FaultSeen, HeldEnds, ReceiptSeen, ReceiptsRead, StateSeen
 from services.receipts.model import Receipt
 
 CHECK = "the receipt is honest"
 WRITTEN_SECONDS = 15.0
-"""A term that lasts as long has written its receipt: it waits ten seconds for its gate, and looks every second."""
+"""A term that lasts as long has written its receipt and all that are owed: it waits ten seconds for its gate, and looks
+every second."""
 QUIET_SECONDS = 15.0
 """So long after the last fault before, a region that was not broken has been heard again."""
 EXAMPLES_MAX = 10
@@ -87,14 +88,11 @@ def _written(recorded: Recorded) -> list[Receipt]:
 
 def _missing(recorded: Recorded, failovers: Sequence[Failover], written: Sequence[Receipt]) -> Iterator[str]:
     """Losses that no receipt speaks of."""
-    lasted = {
-        term.epoch: ((term.gone_ms or recorded.entries[-1].unix_ms) - (term.seen_ms or 0)) / 1000
-        for term in terms(recorded)
-    }
+    written_in = _newest_that_lasted(recorded)
     for failover in failovers:
         hit = cause_of(recorded, failover)
         seen = None if hit is None else hit.seen
-        if seen is None or lasted.get(failover.epoch, 0.0) < WRITTEN_SECONDS:
+        if seen is None or written_in is None or failover.epoch > written_in:
             continue
         if not any(receipt.epoch == failover.epoch and receipt.was_active for receipt in written):
             lost = seen.incarnation if seen.target == failover.from_region else failover.from_region
@@ -106,8 +104,28 @@ def _missing(recorded: Recorded, failovers: Sequence[Failover], written: Sequenc
             yield f"{seen.incarnation} was lost and no receipt says so: its region is in another life"
 
 
+def _newest_that_lasted(recorded: Recorded) -> Epoch | None:
+    """The last term that was long enough to write its own receipt and those that earlier ones left owed."""
+    ends_ms = recorded.entries[-1].unix_ms
+    began_ms = {
+        term.epoch: term.first.unix_ms if term.seen_ms is None and term.first is not None else term.seen_ms or 0
+        for term in terms(recorded)
+    }
+    lasted = [
+        term.epoch
+        for term in terms(recorded)
+        if (term.gone_ms or ends_ms) - began_ms[term.epoch] >= 1000 * WRITTEN_SECONDS
+    ]
+    return max(lasted, default=None)
+
+
 def _contradictions(recorded: Recorded) -> Iterator[str]:
-    """Receipts that are closed, and that two regions show in two ways."""
+    """Receipts that are closed and that two regions show in two ways; takeovers that have two."""
+    of_takeover: dict[Epoch, str] = {}
+    for piece in recorded.evidence(ReceiptSeen):
+        found = piece.receipt
+        if found.was_active and of_takeover.setdefault(found.epoch, found.receipt_id) != found.receipt_id:
+            yield f"receipt {found.receipt_id}: the takeover {found.epoch} has another one, {of_takeover[found.epoch]}"
     shown: dict[str, tuple[str, Receipt]] = {}
     for piece in recorded.evidence(ReceiptSeen):
         receipt = piece.receipt

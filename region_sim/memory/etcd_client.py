@@ -87,10 +87,13 @@ class EtcdStore:
         *,
         lease_id: int = NO_LEASE,
         guard: Guard | None = None,
+        lasting_copy: str = "",
     ) -> Versioned:
         """See LeaseStore."""
         outcome, doubt = await self._ask_noting_doubt(
-            lambda state, _: state.put(key, value, expected_revision, lease_id, guard), in_log=True, writes=True
+            lambda state, _: state.put(key, value, expected_revision, lease_id, guard, lasting_copy),
+            in_log=True,
+            writes=True,
         )
         if isinstance(outcome, Conflict):
             found = outcome.found

@@ -55,7 +55,9 @@ class EtcdState:
         self._lease_of: dict[str, int] = {}
         self._lease_ids = 0
 
-    def put(self, key: str, value: bytes, expected: int, lease_id: int, guard: Guard | None) -> Versioned:
+    def put(
+        self, key: str, value: bytes, expected: int, lease_id: int, guard: Guard | None, lasting_copy: str = ""
+    ) -> Versioned:
         """Write when all conditions hold. Raises Conflict, LeaseLost."""
         before = self.table.entries.get(key)
         if guard is not None:
@@ -65,13 +67,17 @@ class EtcdState:
                 text = f"{guard.key} was created at {created}, not {guard.create_revision}: read it again"
                 raise Conflict(text, before, self._lease_of.get(key, NO_LEASE))
         self._expect(key, expected)
+        if lasting_copy:
+            self._expect(lasting_copy, ABSENT)
         lease = None if lease_id == NO_LEASE else self._lease(lease_id)
-        written = self.table.put(key, value, expected)
+        written = self.table.put(key, value, expected, lasting_copy)
         self._detach(key)
         if lease is not None:
             lease.keys[key] = None
             self._lease_of[key] = lease_id
         self._note(Change(key, written, written.revision))
+        if lasting_copy:
+            self._note(Change(lasting_copy, self.table.entries[lasting_copy], written.revision))
         return written
 
     def delete(self, key: str, expected: int) -> None:

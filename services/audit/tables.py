@@ -49,7 +49,8 @@ def listing(receipts: Sequence[Receipt]) -> RenderableType:
 def details(found: Receipt) -> RenderableType:
     """Everything that a receipt says, in sentences."""
     place = "the active region" if found.was_active else "not the active region"
-    epoch = f"{found.epoch[0]}.{found.epoch[1]}"
+    whose = f" of {found.holder}" if found.holder != found.issued_by else ""
+    epoch = f"{found.epoch[0]}.{found.epoch[1]}{whose}"
     plural = "" if len(found.ranges) == 1 else "s"
     listed = f"{counted(found.ranges)} events in {len(found.ranges)} range{plural}"
     left = f"{counted(found.remaining)} in {len(found.remaining)}"

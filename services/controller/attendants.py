@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from services.common.deployment import Deployment
 from services.controller.board import leader_of
-from services.controller.cases import Takeover
 from services.controller.controller import Controller
 from services.controller.perform import Acquired
 from services.controller.placement import Placement
@@ -47,30 +46,10 @@ class Attendants:
             acquired = self.controller.performer.acquired
             if acquired is not known and acquired is not None:
                 known, self.serving_ms = acquired, 0
-                takeover = self._takeover(acquired)
-                if takeover.before not in {"", self.controller.region}:
-                    reason = "operator" if acquired.operation_id else "automatic"
-                    self.controller.metrics.failovers.labels(reason).inc()
-                self.desk.took_over(takeover)
+                self.desk.took_over(acquired, self.controller.mirror.former)
             if known is not None and self.serving_ms == 0 and self.controller.is_serving():
                 self.serving_ms = self.controller.clock.unix_ms()
             await self.controller.clock.sleep(self.watch_seconds)
-
-    def _takeover(self, acquired: Acquired) -> Takeover:
-        former = self.controller.mirror.former
-        seen = self.controller.mirror.view().operation
-        operation = seen.operation if seen is not None else None
-        if operation is not None and operation.operation_id != acquired.operation_id:
-            operation = None
-        return Takeover(
-            epoch=acquired.epoch,
-            before=former.region,
-            last_seen_ms=former.last_seen_ms,
-            lease_gone_ms=former.gone_ms,
-            acquired_ms=acquired.at_ms,
-            cause=acquired.cause,
-            operation=operation,
-        )
 
     async def _prove(self) -> None:
         """Keep a region that was rebuilt from being promoted until its state is proven equal to another's."""

@@ -22,16 +22,19 @@ NEVER_HEARD_SECONDS: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """The term that began here, and who held the one before."""
+    """A term that began, and who held the one before."""
 
     epoch: tuple[int, int]
+    region: str
+    """Whose term it is."""
     before: str
     """Region; empty when there was none or it is not known."""
-    last_seen_ms: int
-    lease_gone_ms: int
     acquired_ms: int
     cause: str
     operation: Operation | None
+    last_seen_ms: int = 0
+    """0, as for what follows: not known to whoever looks."""
+    lease_gone_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,10 @@ class Case:
     reason: str
 
 
-def takeover_case(takeover: Takeover, lives: Sequence[Life], own: str) -> Case | None:
-    """The life that was active before this term, unless that was this region."""
+def takeover_case(takeover: Takeover, lives: Sequence[Life]) -> Case | None:
+    """The life that was active before this term, unless that was the same region. `lives`: as of when it began."""
     life = current_lives(lives).get(takeover.before)
-    if life is None or takeover.before == own:
+    if life is None or takeover.before == takeover.region:
         return None
     operation = takeover.operation
     kind: Kind = "switchover" if operation is not None and operation.kind == "switchover" else "failover"

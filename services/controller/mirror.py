@@ -17,6 +17,7 @@ from services.common.logging import get_logger
 from services.controller.model import CandidateStatus, LeaderSeen, Operation, OperationSeen, Pause, StoreView
 from services.coordination.base import CoordinationError, Versioned
 from services.coordination.election import LeaderRecord
+from services.coordination.epoch_seen import NOTHING_SEEN, Epoch
 from services.coordination.keys import GENERATION, LEADER, LIVES, OPERATION_OPEN, PAUSE, REGISTRY
 from services.coordination.lease import Change, Compacted, LeaseStore
 from services.coordination.lives import Life
@@ -39,6 +40,7 @@ class FormerLeader:
     last_seen_ms: int = 0
     """When the store last confirmed its key."""
     gone_ms: int = 0
+    epoch: Epoch = NOTHING_SEEN
 
 
 class StoreMirror:
@@ -131,8 +133,9 @@ class StoreMirror:
     def _note_gone(self, entry: Versioned | None) -> None:
         self._leader_gone_at = self._clock.boottime()
         record = _decode(entry, LeaderRecord) if entry is not None else None
-        if record is not None:
-            self.former = FormerLeader(record.region, self._confirmed_ms, self._clock.unix_ms())
+        if entry is not None and record is not None:
+            epoch = (record.generation, entry.create_revision)
+            self.former = FormerLeader(record.region, self._confirmed_ms, self._clock.unix_ms(), epoch)
 
     def _take(self, batch: Sequence[Change]) -> None:
         for change in batch:

@@ -1,9 +1,10 @@
 """Holding the leader key: campaign, renew, resign, and what each unknown outcome means.
 
 The key `LEADER` hangs on a lease and is created only if absent, so its create revision belongs to one holder and
-together with the generation it is the epoch. Nothing here believes in itself: a key counts as ours only if it names
-this process *and* the lease that this very claim was made with (a name alone would let a resumed or restarted process
-take an older key for its own), and an answer that did not come means "not renewed", never "renewed".
+together with the generation it is the epoch. In the same step the record is written once more, without a lease
+(`terms.py`). Nothing here believes in itself: a key counts as ours only if it names this process *and* the lease that
+this very claim was made with (a name alone would let a resumed or restarted process take an older key for its own), and
+an answer that did not come means "not renewed", never "renewed".
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.common.logging import get_logger
 from services.coordination.base import ABSENT, CasConflict, CoordinationError, StoreDamaged, StoreUnavailable, Versioned
 from services.coordination.epoch_seen import NOTHING_SEEN, Epoch, EpochSeen
 from services.coordination.fence import NEVER, FenceTimes, Reading, act_until, clock_jump
-from services.coordination.keys import GENERATION, LEADER
+from services.coordination.keys import GENERATION, LEADER, term_key
 from services.coordination.lease import LeaseLost, LeaseStore
 
 _CAS_TRIES: Final = 5
@@ -128,7 +129,11 @@ class Election:
         )
         try:
             written = await self._store.compare_and_put(
-                LEADER, msgspec.json.encode(record), ABSENT, lease_id=claim.lease_id
+                LEADER,
+                msgspec.json.encode(record),
+                ABSENT,
+                lease_id=claim.lease_id,
+                lasting_copy=term_key(who.instance, claim.lease_id),
             )
         except CasConflict:
             written, record = await self._found_instead(who, claim)

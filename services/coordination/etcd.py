@@ -22,7 +22,7 @@ import aiohttp
 import msgspec
 
 from services.common.settings import Secret
-from services.coordination.base import CasConflict, StoreUnavailable, Versioned
+from services.coordination.base import ABSENT, CasConflict, StoreUnavailable, Versioned
 from services.coordination.etcd_transport import GatewayTransport
 from services.coordination.etcd_wire import (
     GrantAnswer,
@@ -88,6 +88,7 @@ class EtcdGatewayStore:
         *,
         lease_id: int = NO_LEASE,
         guard: Guard | None = None,
+        lasting_copy: str = "",
     ) -> Versioned:
         """See LeaseStore."""
         put: dict[str, Any] = {"key": _b64(key), "value": b64encode(value).decode()}
@@ -95,10 +96,14 @@ class EtcdGatewayStore:
             put["lease"] = str(lease_id)
         read = {"request_range": {"key": _b64(key)}}
         conditions = [_unchanged(key, expected_revision), *([_created(guard)] if guard else [])]
+        puts = [{"request_put": put}]
+        if lasting_copy:
+            conditions.append(_unchanged(lasting_copy, ABSENT))
+            puts.append({"request_put": {"key": _b64(lasting_copy), "value": put["value"]}})
         otherwise = [read, *([{"request_range": {"key": _b64(guard.key)}}] if guard else [])]
         answer, doubt = await self.transport.ask_noting_doubt(
             "/v3/kv/txn",
-            {"compare": conditions, "success": [{"request_put": put}, read], "failure": otherwise},
+            {"compare": conditions, "success": [*puts, read], "failure": otherwise},
             TxnAnswer,
             patience=WRITE_PATIENCE,
         )
@@ -107,7 +112,7 @@ class EtcdGatewayStore:
         found = answer.found[0]
         if lease_id != NO_LEASE and found.lease == lease_id and found.value == value and doubt:
             return found.versioned()
-        raise _conflict(key, found, expected_revision, guard, answer.found[-1], doubt=doubt)
+        raise _conflict(key, found, expected_revision, guard, answer.found[-1], doubt=doubt, copy=lasting_copy)
 
     async def compare_and_delete(self, key: str, expected_revision: int) -> None:
         """See KeyValueStore."""
@@ -210,7 +215,7 @@ class EtcdGatewayStore:
 
 
 def _conflict(
-    key: str, found: KeyValue, expected: int, guard: Guard | None, guarding: KeyValue, *, doubt: bool
+    key: str, found: KeyValue, expected: int, guard: Guard | None, guarding: KeyValue, *, doubt: bool, copy: str = ""
 ) -> Exception:
     if doubt:
         return StoreUnavailable(f"{key}: an answer was lost, and the key has changed since: read it again")
@@ -218,6 +223,8 @@ def _conflict(
         return CasConflict(
             f"{guard.key} was created at {guarding.create_revision}, not {guard.create_revision}: read it again"
         )
+    if copy and found.mod_revision == expected:
+        return CasConflict(f"{copy} exists already: read it again")
     return CasConflict(f"{key} is at revision {found.mod_revision}, not {expected}: read it again")
 
 

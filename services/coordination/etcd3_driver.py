@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from services.common.settings import Secret, SettingsError
-from services.coordination.base import CasConflict, StoreUnavailable, Versioned
+from services.coordination.base import ABSENT, CasConflict, StoreUnavailable, Versioned
 from services.coordination.etcd_wire import prefix_end
 from services.coordination.lease import NO_LEASE, Change, Compacted, Guard, Lease, LeaseLost
 from services.coordination.settings import CoordinationSettings
@@ -102,6 +102,7 @@ class Etcd3Store:
         *,
         lease_id: int = NO_LEASE,
         guard: Guard | None = None,
+        lasting_copy: str = "",
     ) -> Versioned:
         """See LeaseStore."""
 
@@ -110,15 +111,21 @@ class Etcd3Store:
             conditions = [say.mod(key) == expected_revision]
             if guard is not None:
                 conditions.append(say.create(guard.key) == guard.create_revision)
-            put = say.put(key, value, lease=lease_id or None)
-            done: tuple[bool, list[Any]] = client.transaction(conditions, [put, say.get(key)], [say.get(key)])
+            puts = [say.put(key, value, lease=lease_id or None)]
+            if lasting_copy:
+                conditions.append(say.mod(lasting_copy) == ABSENT)
+                puts.append(say.put(lasting_copy, value))
+            done: tuple[bool, list[Any]] = client.transaction(conditions, [*puts, say.get(key)], [say.get(key)])
             return done
 
         succeeded, answers = await self._call(write)
         if not succeeded:
             guarded = f", or {guard.key} was not created at {guard.create_revision}" if guard is not None else ""
-            raise CasConflict(f"{key} is at {_revision(answers[0])}, not {expected_revision}{guarded}: read it again")
-        return _versioned(*answers[1][0])
+            copied = f", or {lasting_copy} exists already" if lasting_copy else ""
+            raise CasConflict(
+                f"{key} is at {_revision(answers[0])}, not {expected_revision}{guarded}{copied}: read it again"
+            )
+        return _versioned(*answers[-1][0])
 
     async def compare_and_delete(self, key: str, expected_revision: int) -> None:
         """See KeyValueStore."""

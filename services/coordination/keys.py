@@ -4,6 +4,8 @@ from typing import Final
 
 LEADER: Final = "/meridian/leader"
 """Leased by the active region's controller; its create revision is the epoch's second part."""
+TERMS: Final = "/meridian/terms/"
+"""A copy of the leader key's value for each claim that won it, without a lease; created at the same revision."""
 GENERATION: Final = "/meridian/generation"
 """The epoch's first part; raised by compare-and-swap when the store was restored or rebuilt."""
 PAUSE: Final = "/meridian/pause"
@@ -14,6 +16,11 @@ HISTORY: Final = "/meridian/history/"
 RECEIPTS: Final = "/meridian/receipts/"
 LIVES: Final = "/meridian/lives/"
 REGISTRY: Final = "/meridian/registry/"
+
+
+def term_key(instance: str, lease_id: int) -> str:
+    """Where it stays known that a process won the leader key with a lease; with one lease it is won once at most."""
+    return f"{TERMS}{instance}-{lease_id:x}"
 
 
 def registry_key(region: str, kind: str, instance: str) -> str:

@@ -60,8 +60,12 @@ class LeaseStore(KeyValueStore, Protocol):
         *,
         lease_id: int = NO_LEASE,
         guard: Guard | None = None,
+        lasting_copy: str = "",
     ) -> Versioned:
         """As `KeyValueStore.compare_and_put`; the key lives as long as the lease, and `guard` must hold as well.
+
+        `lasting_copy`: another key, which must not exist; it gets the same value in the same step, at the same
+        revision, and outlives the lease.
 
         Raises CasConflict when a condition does not hold, LeaseLost when the lease is gone, StoreUnavailable when it is
         unknown whether the write happened.

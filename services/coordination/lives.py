@@ -111,6 +111,17 @@ async def all_lives(store: KeyValueStore) -> list[Life]:
     return sorted(found, key=lambda life: (life.region, life.number))
 
 
+async def lives_as_of(store: KeyValueStore, revision: int) -> list[Life]:
+    """Return the lives that a region had opened before the store reached a revision, as they stand now.
+
+    Of a region that had opened none by then, all: a store that was rebuilt has forgotten when that was.
+    """
+    found = [(entry.create_revision, _decode(entry.key, entry.value)) for entry in await store.list(LIVES)]
+    before = [life for created, life in found if created < revision]
+    known = {life.region for life in before}
+    return [*before, *(life for _, life in found if life.region not in known)]
+
+
 def current_lives(lives: Iterable[Life]) -> dict[str, Life]:
     """Return the newest life of each region."""
     return {life.region: life for life in sorted(lives, key=lambda life: life.number)}

@@ -26,13 +26,17 @@ class Table:
         self.revision = revision
         self.entries = dict(entries or {})
 
-    def put(self, key: str, value: bytes, expected_revision: int) -> Versioned:
+    def put(self, key: str, value: bytes, expected_revision: int, lasting_copy: str = "") -> Versioned:
         """Write under compare-and-swap; raises CasConflict and changes nothing when the comparison fails."""
         before = self.expect(key, expected_revision)
+        if lasting_copy:
+            self.expect(lasting_copy, ABSENT)
         self.revision += 1
         created = before.create_revision if before else self.revision
         written = Versioned(key, value, created, self.revision)
         self.entries[key] = written
+        if lasting_copy:
+            self.entries[lasting_copy] = Versioned(lasting_copy, value, self.revision, self.revision)
         return written
 
     def delete(self, key: str, expected_revision: int) -> None:
@@ -136,6 +140,7 @@ class MemoryStore:
         *,
         lease_id: int = NO_LEASE,
         guard: Guard | None = None,
+        lasting_copy: str = "",
     ) -> Versioned:
         """See LeaseStore."""
         self._enter()
@@ -145,15 +150,19 @@ class MemoryStore:
             if created != guard.create_revision:
                 raise CasConflict(f"{guard.key} was created at {created}, not {guard.create_revision}: read it again")
         if lease_id == NO_LEASE:
-            written = self._table.put(key, value, expected_revision)
+            written = self._table.put(key, value, expected_revision, lasting_copy)
             self._detach(key)
         else:
             self._table.expect(key, expected_revision)
+            if lasting_copy:
+                self._table.expect(lasting_copy, ABSENT)
             lease = self._lease(lease_id)
-            written = self._table.put(key, value, expected_revision)
+            written = self._table.put(key, value, expected_revision, lasting_copy)
             self._detach(key)
             lease.keys.add(key)
         self._note(Change(key, written, written.revision))
+        if lasting_copy:
+            self._note(Change(lasting_copy, self._table.entries[lasting_copy], written.revision))
         self._reply()
         return written
 

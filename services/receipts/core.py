@@ -93,6 +93,7 @@ def issue(
     operation_id: str = "",
     accepted_loss_events: int | None = None,
     timeline: Timeline | None = None,
+    taken_over_by: str = "",
 ) -> Receipt:
     """Write the receipt of one life, from the evidence about its logs. It is open; `advance` closes it.
 
@@ -125,6 +126,7 @@ def issue(
         operation_id=operation_id,
         accepted_loss_events=accepted_loss_events,
         timeline=timeline or Timeline(),
+        taken_over_by=taken_over_by,
     )
 
 

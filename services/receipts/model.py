@@ -22,7 +22,10 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """When the steps of a takeover happened: unix ms of the new holder's clock, 0 for a step that did not happen."""
+    """When the steps of a takeover happened: unix ms of the new holder's clock.
+
+    0 for a step that did not happen, or of which whoever wrote the receipt does not know: another region may have.
+    """
 
     last_seen_ms: int = 0
     """The old holder's key was last seen."""
@@ -48,7 +51,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     issued_by: str
     """The region that wrote it."""
     epoch: tuple[int, int]
-    """The term in which it was written."""
+    """The term that a takeover began with, whoever wrote its receipt; else the term in which it was written."""
     created_ms: int
     reason: str
     survivors: list[str]
@@ -73,6 +76,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     accepted_loss_events: int | None = None
     """What the operator typed to accept, with `failover --accept-loss`."""
     timeline: Timeline = Timeline()
+    taken_over_by: str = ""
+    """The region whose term began with it, which may be dead by the time it is written; empty when none began."""
+
+    @property
+    def holder(self) -> str:
+        """The region that held the lease in its epoch."""
+        return self.taken_over_by or self.issued_by
 
     @property
     def events_listed(self) -> int | None:

@@ -28,6 +28,7 @@ STEP = st.one_of(
         EXPECTED,
         LEASES,
         st.one_of(st.none(), st.tuples(KEYS, st.sampled_from(["now", "absent"]))),
+        st.sampled_from(["", "", "copy"]),
     ),
     st.tuples(st.just("delete"), KEYS, EXPECTED),
     st.tuples(st.just("revoke"), LEASES),
@@ -78,7 +79,7 @@ class Asked:
         }  # fmt: skip
         return await actions[kind](*rest)
 
-    async def _put(self, key: str, expected: str, lease: int, guard: tuple[str, str] | None) -> Any:
+    async def _put(self, key: str, expected: str, lease: int, guard: tuple[str, str] | None, copy: str) -> Any:
         made = await self._guard(guard) if guard else None
         written = await self.store.compare_and_put(
             self.root + key,
@@ -86,6 +87,7 @@ class Asked:
             self._expected(key, expected),
             lease_id=self._lease(lease),
             guard=made,
+            lasting_copy=self.root + copy if copy else "",
         )
         self.history.setdefault(key, []).append(written.revision)
         return written.revision - self.start, written.create_revision - self.start
@@ -125,13 +127,15 @@ class Asked:
 @example(
     steps=[
         ("grant", 1),
-        ("put", "a", "absent", 1, None),
-        ("put", "b", "absent", 1, None),
+        ("put", "a", "absent", 1, None, "copy"),
+        ("put", "b", "absent", 1, None, "copy"),
+        ("put", "b", "absent", 1, None, ""),
         ("revoke", 1),
-        ("put", "a", "absent", 0, None),
+        ("put", "a", "absent", 0, None, ""),
     ]
 )
-@example(steps=[("put", "a", "absent", 0, None), ("put", "a", "absent", NEVER, None)])
+@example(steps=[("put", "a", "absent", 0, None, "copy"), ("put", "a", "absent", NEVER, None, "copy")])
+@example(steps=[("put", "a", "absent", 0, None, "copy"), ("put", "b", "absent", NEVER, None, "copy")])
 @given(steps=st.lists(STEP, max_size=25))
 def test_the_fake_says_what_etcd_says(etcd_cluster: EtcdCluster, steps: list[tuple[Any, ...]]) -> None:
     """Outcomes, revisions relative to the start, contents and the watch's account are the same."""

@@ -185,6 +185,41 @@ async def test_a_guard_must_hold_as_well(store: LeaseStore, root: str) -> None:
     assert await store.get(root + "a") == written
 
 
+async def test_a_lasting_copy_comes_with_its_key_and_outlives_its_lease(store: LeaseStore, root: str) -> None:
+    """Written in one step, at one revision: who created the key is known when the key is gone."""
+    before, lease = await store.revision(), await store.grant(60)
+    held = await store.compare_and_put(
+        root + "leader", b"east", ABSENT, lease_id=lease.lease_id, lasting_copy=root + "terms/1"
+    )
+    copy = await store.get(root + "terms/1")
+    assert copy is not None
+    assert (copy.value, copy.create_revision, copy.revision) == (b"east", held.create_revision, held.revision)
+    changed = await collect(store, root, before, 2)
+    assert {(change.key, change.revision) for change in changed} == {
+        (root + "leader", held.revision), (root + "terms/1", held.revision),
+    }  # fmt: skip
+    await store.revoke(lease.lease_id)
+    assert await store.list(root) == [copy]
+    await store.compare_and_delete(copy.key, copy.revision)
+
+
+async def test_a_lasting_copy_is_written_only_with_its_key(store: LeaseStore, root: str) -> None:
+    """Whatever forbids the one forbids the other; and the copy must be new as well."""
+    lease = await store.grant(60)
+    first = await store.compare_and_put(root + "a", b"1", ABSENT, lasting_copy=root + "copy/1")
+    with pytest.raises(CasConflict):
+        await store.compare_and_put(root + "a", b"2", ABSENT, lease_id=lease.lease_id, lasting_copy=root + "copy/2")
+    with pytest.raises(CasConflict, match="copy/1"):
+        await store.compare_and_put(root + "b", b"2", ABSENT, lease_id=lease.lease_id, lasting_copy=root + "copy/1")
+    with pytest.raises(CasConflict, match="copy/1"):
+        await store.compare_and_put(root + "a", b"2", first.revision, lasting_copy=root + "copy/1")
+    with pytest.raises(LeaseLost):
+        await store.compare_and_put(root + "b", b"2", ABSENT, lease_id=UNKNOWN_LEASE, lasting_copy=root + "copy/2")
+    assert [(entry.key, entry.value) for entry in await store.list(root)] == [
+        (root + "a", b"1"), (root + "copy/1", b"1"),
+    ]  # fmt: skip
+
+
 async def test_a_watch_tells_each_change_once_and_in_order(store: LeaseStore, root: str) -> None:
     """Everything after the revision, nothing at or before it, nothing of other keys."""
     before = await store.compare_and_put(root + "a", b"0", ABSENT)

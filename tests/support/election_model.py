@@ -84,9 +84,12 @@ class Link(MemoryStore):
         *,
         lease_id: int = NO_LEASE,
         guard: Guard | None = None,
+        lasting_copy: str = "",
     ) -> Versioned:
         self._out()
-        written = await self._real.compare_and_put(key, value, expected_revision, lease_id=lease_id, guard=guard)
+        written = await self._real.compare_and_put(
+            key, value, expected_revision, lease_id=lease_id, guard=guard, lasting_copy=lasting_copy
+        )
         self._back()
         return written
 

@@ -38,21 +38,21 @@ def report(*logs: LogReport) -> ReplicationReport:
 
 def takeover(before: str, operation: Operation | None = None) -> Takeover:
     """West took over."""
-    return Takeover((0, 9), before, 1, 2, 3, "the lease ended", operation)
+    return Takeover((0, 9), "west", before, 3, "the lease ended", operation, 1, 2)
 
 
 def test_a_takeover_is_about_the_life_that_was_active() -> None:
     """Its kind is what led to it; nobody before, or oneself, is no case."""
     lives = [life("east-1", sealed_ms=5), life("east-2"), life("west-1")]
-    case = takeover_case(takeover("east"), lives, "west")
+    case = takeover_case(takeover("east"), lives)
     assert case is not None and (case.kind, case.life.incarnation, case.was_active) == ("failover", "east-2", True)
     operation = Operation(
         operation_id="op", kind="switchover", source="east", target="west", by="anna", reason="x", created_ms=0
     )
-    planned = takeover_case(takeover("east", operation), lives, "west")
+    planned = takeover_case(takeover("east", operation), lives)
     assert planned is not None and planned.kind == "switchover" and "anna" in planned.reason
-    assert takeover_case(takeover(""), lives, "west") is None
-    assert takeover_case(takeover("west"), lives, "west") is None
+    assert takeover_case(takeover(""), lives) is None
+    assert takeover_case(takeover("west"), lives) is None
 
 
 def test_a_life_out_of_reach_gets_one_after_a_while() -> None:

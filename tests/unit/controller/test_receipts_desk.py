@@ -18,8 +18,12 @@ from services.common.clock import SystemClock
 from services.common.deployment import PORT_OFFSETS, Deployment, Site
 from services.controller.cases import Takeover
 from services.controller.metrics import ControllerMetrics
+from services.controller.mirror import FormerLeader
+from services.controller.perform import Acquired
 from services.controller.receipts_desk import CYCLE_SECONDS, ReceiptsDesk
 from services.coordination import MemoryStore
+from services.coordination.base import ABSENT
+from services.coordination.keys import LIVES
 from services.coordination.lives import Life, LogCut
 from services.coordination.region_record import raise_acknowledged_ends
 from services.receipts import Range, ReceiptBook
@@ -93,6 +97,8 @@ async def desk_of_west(
     """West's desk in the term that began when east was lost."""
     store = MemoryStore()
     await raise_acknowledged_ends(store, "east-1.events", {0: 100})
+    for life in lives:
+        await store.compare_and_put(LIVES + life.incarnation, msgspec.json.encode(life), ABSENT)
     async with West() as west, aiohttp.ClientSession() as session:
         west.said = said
         sites = [
@@ -120,7 +126,12 @@ async def desk_of_west(
 
 def takeover_of_east() -> Takeover:
     """West took over just now."""
-    return Takeover((0, 7), "east", 1, 2, SystemClock().unix_ms(), "the lease ran out", None)
+    return Takeover((0, 7), "west", "east", SystemClock().unix_ms(), "the lease ran out", None, 1, 2)
+
+
+def campaign_of_west(epoch: tuple[int, int] = (0, 7)) -> tuple[Acquired, FormerLeader]:
+    """The same, as the one who won knows it."""
+    return Acquired(epoch, SystemClock().unix_ms(), "the lease ran out", ""), FormerLeader("east", 1, 2, (0, 3))
 
 
 async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) -> None:
@@ -140,7 +151,7 @@ async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) 
 async def test_a_takeover_during_a_cycle_is_looked_at_right_after_it(tmp_path: Path) -> None:
     """Found by a campaign, seed 1346: a cycle later the lost region was back, and had acknowledged more."""
     async with desk_of_west(tmp_path, [LIFE], report(93, walked=True), cycle_seconds=3_600.0) as (desk, book, west):
-        west.asked_first = lambda: desk.took_over(takeover_of_east())
+        west.asked_first = lambda: desk.took_over(*campaign_of_west())
         running = asyncio.create_task(desk.run())
         await wait_until_async(book.all, what="the receipt of the takeover")
         running.cancel()
@@ -151,9 +162,9 @@ async def test_a_takeover_during_a_cycle_is_looked_at_right_after_it(tmp_path: P
 async def test_a_takeover_while_the_one_before_is_looked_at_is_not_forgotten(tmp_path: Path) -> None:
     """Terms may follow each other at once."""
     async with desk_of_west(tmp_path, [LIFE], report(93, walked=True)) as (desk, book, west):
-        second = replace(takeover_of_east(), epoch=(0, 9))
-        west.asked_first = lambda: desk.took_over(second)
-        desk.took_over(takeover_of_east())
+        second = campaign_of_west((0, 9))
+        west.asked_first = lambda: desk.took_over(*second)
+        desk.took_over(*campaign_of_west())
         await desk._cycle()
         await desk._cycle()
         assert [each.receipt_id for each in await book.all()] == ["east-1-0-7", "east-1-0-9"]
@@ -165,7 +176,7 @@ async def test_two_cases_of_one_life_in_one_cycle_have_a_receipt_each(tmp_path: 
     life = msgspec.structs.replace(LIFE, cuts=(cut,), sealed_because="it lost records")
     notes: list[str] = []
     async with desk_of_west(tmp_path, [life], report(93, walked=True), notes) as (desk, book, _):
-        desk.took_over(takeover_of_east())
+        desk.took_over(*campaign_of_west())
         await desk._cycle()
         assert {each.receipt_id: each.kind for each in await book.all()} == {
             "east-1-0-7": "failover",
@@ -177,15 +188,30 @@ async def test_two_cases_of_one_life_in_one_cycle_have_a_receipt_each(tmp_path: 
         ]
 
 
-async def test_an_id_that_somebody_took_meanwhile_is_left_to_them(tmp_path: Path) -> None:
+async def test_an_id_that_another_kind_took_meanwhile_is_left_to_it(tmp_path: Path) -> None:
     """What is noted is what was kept, not what was meant to be."""
     notes: list[str] = []
     async with desk_of_west(tmp_path, [LIFE], report(93, walked=True), notes) as (desk, book, _):
         await desk._collect(takeover_of_east())
         await desk._write_pending([])
         (first,) = await book.all()
-        await book.change(first.receipt_id, lambda found: msgspec.structs.replace(found, state="healed"))
-        await desk._collect(takeover_of_east())
+        other = msgspec.structs.replace(first, receipt_id="east-1-0-8", kind="cut", was_active=False)
+        await book.put(other)
+        await desk._collect(replace(takeover_of_east(), epoch=(0, 8)))
         await desk._write_pending([])  # a list from before
-        assert [each.receipt_id for each in await book.all()] == ["east-1-0-7", "east-1-0-7-2"]
-        assert notes[-1].startswith("receipt east-1-0-7-2 (failover)")
+        assert [each.receipt_id for each in await book.all()] == ["east-1-0-7", "east-1-0-8", "east-1-0-8-2"]
+        assert notes[-1].startswith("receipt east-1-0-8-2 (failover)")
+
+
+async def test_a_takeover_whose_receipt_is_closed_already_gets_no_second_one(tmp_path: Path) -> None:
+    """Somebody else wrote it while this region was cut off, and it has healed since."""
+    notes: list[str] = []
+    async with desk_of_west(tmp_path, [LIFE], report(93, walked=True), notes) as (desk, book, _):
+        for stale in (False, False, True):
+            await desk._collect(takeover_of_east())
+            known = [] if stale else await book.all()
+            await desk._write_pending(known)
+            (only,) = await book.all()
+            assert len(notes) == 1 + stale, "what somebody else wrote is no news, unless it was not known"
+            await book.change(only.receipt_id, lambda found: msgspec.structs.replace(found, state="healed"))
+        assert [each.receipt_id for each in await book.all()] == ["east-1-0-7"]

@@ -115,10 +115,19 @@ class LosesAnswers(MemoryStore):
     silent = False
 
     async def compare_and_put(
-        self, key: str, value: bytes, expected_revision: int, *, lease_id: int = NO_LEASE, guard: Guard | None = None
+        self,
+        key: str,
+        value: bytes,
+        expected_revision: int,
+        *,
+        lease_id: int = NO_LEASE,
+        guard: Guard | None = None,
+        lasting_copy: str = "",
     ) -> Versioned:
         """See LeaseStore."""
-        written = await super().compare_and_put(key, value, expected_revision, lease_id=lease_id, guard=guard)
+        written = await super().compare_and_put(
+            key, value, expected_revision, lease_id=lease_id, guard=guard, lasting_copy=lasting_copy
+        )
         if self.silent and key.startswith(HISTORY):
             raise StoreUnavailable("no answer")
         return written

@@ -11,8 +11,9 @@ from services.coordination.base import ABSENT, StoreUnavailable
 from services.coordination.election import Candidacy, Election, LostRace
 from services.coordination.epoch_seen import EpochSeen
 from services.coordination.fence import FenceTimes
-from services.coordination.keys import GENERATION, LEADER
+from services.coordination.keys import GENERATION, LEADER, TERMS
 from services.coordination.memory import MemoryStore
+from services.coordination.terms import forget_terms, read_terms
 from tests.support.turned_clock import TurnedClock
 
 TIMES = FenceTimes(0.001, 0.1)
@@ -67,6 +68,35 @@ async def test_a_campaign_whose_answer_was_lost_is_found() -> None:
     store.grant = grant  # type: ignore[method-assign]
     held = await mine.campaign(who())
     assert entry is not None and held.epoch == (0, entry.create_revision)
+    assert [term.epoch for term in await read_terms(store)] == [held.epoch]
+
+
+async def test_who_won_stays_known_when_its_key_is_gone() -> None:
+    """One record a win, in the order of the epochs; a campaign that was lost leaves none."""
+    clock = TurnedClock()
+    store = MemoryStore(clock)
+    east, west = election(store, clock), election(store, clock)
+    first = await east.campaign(who("east"))
+    with pytest.raises(LostRace):
+        await west.campaign(who("west"))
+    await east.resign("enough")
+    second = await west.campaign(who("west"))
+    clock.turn(10.0)
+    assert await store.get(LEADER) is None
+    terms = await read_terms(store)
+    assert [(term.epoch, term.record.region) for term in terms] == [(first.epoch, "east"), (second.epoch, "west")]
+    await forget_terms(store, terms[:1])
+    await forget_terms(store, terms[:1])
+    assert await read_terms(store) == terms[1:]
+
+
+async def test_a_term_that_cannot_be_read_hides_no_other() -> None:
+    """It is said, and left to an operator."""
+    clock = TurnedClock()
+    store = MemoryStore(clock)
+    await store.compare_and_put(TERMS + "x", b"?", ABSENT)
+    held = await election(store, clock).campaign(who("east"))
+    assert [term.epoch for term in await read_terms(store)] == [held.epoch]
 
 
 async def test_a_key_of_the_same_name_but_another_lease_is_not_ours() -> None:
