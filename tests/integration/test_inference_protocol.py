@@ -246,3 +246,69 @@ def test_concurrent_requests_share_runs_and_keep_their_own_scores(worker: Infere
     assert wrong == []
     assert rows == 16 * 30
     assert rows / runs > 1.2, f"{rows} rows in {runs} runs"
+
+
+def test_triton_s_client_names_a_version_a_timeout_and_waits_for_many(client: Any, worker: InferenceWorker) -> None:
+    """By number, with Triton's relative time-out, and several under way at once."""
+    array = feats(2, 33)
+    expected = expected_scores({FEATS: array}, bias=1.0)
+    answer = client.infer("ranker", [triton_input(array, binary=True)], model_version="2", timeout=10_000_000)
+    np.testing.assert_allclose(answer.as_numpy("scores"), expected, atol=1e-4)
+    with pytest.raises(InferenceServerException, match="version '1' of model 'ranker' does not serve"):
+        client.infer("ranker", [triton_input(array, binary=True)], model_version="1")
+    with triton.InferenceServerClient(f"127.0.0.1:{worker.port}", concurrency=4) as several:
+        waiting = [several.async_infer("ranker", [triton_input(array, binary=True)]) for _ in range(8)]
+        for each in waiting:
+            np.testing.assert_allclose(each.get_result().as_numpy("scores"), expected, atol=1e-4)
+
+
+def test_batches_and_why_they_closed_add_up(client: Any, worker: InferenceWorker) -> None:
+    """Triton's batch statistics, our histogram and the flush reasons tell of the same runs."""
+    client.infer("ranker", [triton_input(feats(3), binary=True)])
+    page = worker.get("/metrics")[1].splitlines()
+    flushes = [line for line in page if line.startswith("meridian_inference_flushes_total{")]
+    assert {line.split('"')[1] for line in flushes} <= {"idle", "size", "delay", "slack"}
+    runs = sum(float(line.rsplit(" ", 1)[1]) for line in flushes)
+    assert runs == worker.metric("meridian_inference_batch_rows_count") > 0
+    found = client.get_inference_statistics()["model_stats"]
+    assert runs == sum(model["execution_count"] for model in found)
+    (stats,) = client.get_inference_statistics("ranker", "2")["model_stats"]
+    assert (
+        sum(batch["batch_size"] * batch["compute_infer"]["count"] for batch in stats["batch_stats"])
+        == (stats["inference_count"])
+    )
+    assert 3 in {batch["batch_size"] for batch in stats["batch_stats"]}
+    assert stats["inference_stats"]["success"]["count"] > 0 and stats["last_inference"] > 0
+
+
+def test_what_triton_offers_and_this_worker_does_not_is_said(client: Any) -> None:
+    """A 404 with a sentence, which Triton's client raises; nobody is told yes."""
+    for call in (client.get_trace_settings, client.get_log_settings, client.get_system_shared_memory_status):
+        with pytest.raises(InferenceServerException, match="Not Found"):
+            call()
+
+
+def test_a_version_s_files_are_handed_out_whole_and_in_part_and_nothing_else(worker: InferenceWorker) -> None:
+    """Other regions' workers fetch them; a path that leads elsewhere finds nothing."""
+    files = "/v2/repository/models/ranker/versions/2/files"
+    listed = json.loads(worker.get(files)[1])
+    assert [file["name"] for file in listed["files"]] == ["manifest.json", "golden.npz", "metrics.json", "model.onnx"]
+    assert worker.get(files + "/metrics.json") == (200, "{}\n")
+    connection = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=10)
+    connection.request("GET", files + "/metrics.json", headers={"Range": "bytes=1-"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (206, b"}\n")
+    connection.close()
+    for path in ("/config.pbtxt", "/..%2f..%2fconfig.pbtxt", "/%2e%2e/manifest.json", "/nothing"):
+        assert worker.get(files + path)[0] == 404
+    assert worker.get("/v2/repository/models/ranker/versions/..%2f2/files")[0] == 404
+    assert worker.get("/v2/repository/models/nobody/versions/2/files")[0] == 404
+    assert worker.get("/v2/repository/models/nobody/champion")[0] == 404
+
+
+def test_without_an_alias_the_newest_version_is_the_right_one(worker: InferenceWorker) -> None:
+    """The health answer says so, and what it was proven by."""
+    said = json.loads(worker.get("/v2/repository/models/ranker/champion")[1])
+    assert (said["blocker"], said["named"], said["heard"]) == (None, None, True)
+    assert (said["serving"]["version"], said["serving"]["golden_rows"]) == ("2", 70)
+    assert said["standby"] is None

@@ -50,7 +50,7 @@ class InferenceWorker:
                 stderr=log,
             )
         if wait:
-            wait_until(self._ready_or_gone, 30, f"the worker to be ready; its log: {self.log_path}")
+            wait_until(self._ready_or_gone, 60, f"the worker to be ready; its log: {self.log_path}")
             assert self._process.poll() is None, self.log_text()
         return self
 

@@ -7,75 +7,20 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from services.common.http import serving
 from services.coordination import StoreUnavailable
 from services.inference import peers as peers_module
 from services.inference.errors import VersionOutOfReach
 from services.inference.metrics import InferenceMetrics
 from services.inference.peers import Fetcher
 from services.inference.repository import Repository
-from services.inference.sharing import FILES, file_of, version_files
+from services.inference.sharing import version_files
 from tests.support.inference_parts import MODEL, OTHER_KEY, add_version, own_repository
-
-
-class Peer:
-    """A worker's door for others, which can be made to lie: `spoil` maps a file's name to what is sent instead."""
-
-    def __init__(self, repository: Repository) -> None:
-        self.repository = repository
-        self.asked: list[tuple[str, str]] = []
-        self.spoil: dict[str, bytes] = {}
-        self.break_after: dict[str, int] = {}
-
-    async def files(self, request: web.Request) -> web.Response:
-        names = request.match_info
-        if not self.repository.folder(names["model"], names["version"]).exists():
-            return web.Response(status=404)
-        found = version_files(self.repository, names["model"], names["version"])
-        return web.json_response(
-            {
-                "model": found.model,
-                "version": found.version,
-                "sha256": found.sha256,
-                "files": [{"name": file.name, "size_bytes": file.size_bytes} for file in found.files],
-            }
-        )
-
-    async def file(self, request: web.Request) -> web.StreamResponse:
-        names = request.match_info
-        name = names["name"]
-        self.asked.append((name, request.headers.get("Range", "")))
-        path = self.repository.folder(names["model"], names["version"]) / name
-        if not path.exists():
-            return web.Response(status=404)
-        if name in self.break_after:
-            response = web.StreamResponse(headers={"Content-Length": str(path.stat().st_size)})
-            await response.prepare(request)
-            await response.write(path.read_bytes()[: self.break_after.pop(name)])
-            assert request.transport is not None
-            request.transport.close()
-            return response
-        if name in self.spoil:
-            return web.Response(body=self.spoil[name])
-        return file_of(self.repository, names["model"], names["version"], name)
-
-
-@asynccontextmanager
-async def listening(peer: Peer) -> AsyncIterator[str]:
-    """A peer's address."""
-    app = web.Application()
-    app.router.add_get(FILES, peer.files)
-    app.router.add_get(FILES + "/{name}", peer.file)
-    async with serving(app, "127.0.0.1", 0) as port:
-        yield f"http://127.0.0.1:{port}"
+from tests.support.inference_peer import Peer, listening
 
 
 def fetcher(repository: Repository, *urls: str, bytes_max: int = 1 << 20) -> Fetcher:
