@@ -5,7 +5,6 @@ Nothing is asked of a log's owner: its disk is read as it stands, as an auditor 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -113,13 +112,13 @@ class MemoryCollector(Collector):
         model = ""
         for number, features in enumerate(QUESTIONS):
             tensors: Tensors = {FEATURES: features}
-            async with asyncio.timeout(ANSWER_SECONDS):
-                scored = await world.network.call(
-                    OUTSIDE,
-                    region,
-                    world.finder(region, "inference"),
-                    lambda tensors=tensors: site.worker().infer(tensors),  # type: ignore[misc]
-                )
+            scored = await world.network.call(
+                OUTSIDE,
+                region,
+                world.finder(region, "inference"),
+                lambda tensors=tensors: site.worker().infer(tensors),  # type: ignore[misc]
+                limit_seconds=ANSWER_SECONDS,
+            )
             model, scores = scored.model_version, scored.scores[0]
             order = np.argsort(-scores, kind="stable")
             items = [f"candidate-{place}" for place in order]

@@ -168,7 +168,13 @@ class ControllerPart:
         prover = DiskProver(self._session, site.clock, site.disk, wait_ms=settings.proof_wait_ms)
         placement = None if settings.etcd_leader is None else self._placement(site, store, settings.etcd_leader)
         return Attendants(
-            controller, site.world.deployment, desk, prover, placement=placement, watch_seconds=settings.watch
+            controller,
+            site.world.deployment,
+            desk,
+            prover,
+            placement=placement,
+            watch_seconds=settings.watch,
+            prove_seconds=settings.prove,
         )
 
     def _placement(self, site: MemorySite, store: LeaseStore, interval_seconds: float) -> Placement:

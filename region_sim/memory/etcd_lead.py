@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from region_sim.memory.etcd_members import ClientFaults, Member
 from region_sim.memory.etcd_state import EtcdState
-from region_sim.memory.etcd_watches import Watches
+from region_sim.memory.etcd_watches import PROGRESS_SECONDS, Watches
 from region_sim.memory.kernel import Kernel, Process
 from region_sim.memory.network import Network
 from services.coordination.base import StoreUnavailable
@@ -44,6 +44,7 @@ class Leadership(ABC):
         draw: random.Random,
         *,
         election_seconds: float = 1.0,
+        progress_seconds: float = PROGRESS_SECONDS,
     ) -> None:
         self.sites = list(sites)
         self.stale_revocation = False
@@ -67,7 +68,7 @@ class Leadership(ABC):
         """The process of that member which leads."""
         self._election_at: float | None = None
         self._expiry_at = 0.0
-        self._watches = Watches(kernel, network, self.state, self._faults, self._knows_leader)
+        self._watches = Watches(kernel, network, self.state, self._faults, self._knows_leader, progress_seconds)
         self._lead(self._leader)
         self._after(0.0, self._tick)
 

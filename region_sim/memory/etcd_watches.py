@@ -26,12 +26,14 @@ class Watches:
         state: EtcdState,
         faults: Mapping[str, ClientFaults],
         knows_leader: Callable[[Member], bool],
+        progress_seconds: float = PROGRESS_SECONDS,
     ) -> None:
         self._kernel = kernel
         self._network = network
         self._state = state
         self._faults = faults
         self._knows_leader = knows_leader
+        self._progress_seconds = progress_seconds
 
     def open(self, stream: Stream, member: Member) -> None:
         """Send the wish for a watch to a member. Everything else the stream is told."""
@@ -46,7 +48,7 @@ class Watches:
             return
         now = self._kernel.now
         for stream in member.streams:
-            if stream.position < member.applied or (also_idle and now - stream.told_at >= PROGRESS_SECONDS):
+            if stream.position < member.applied or (also_idle and now - stream.told_at >= self._progress_seconds):
                 self._tell(stream, member, now)
         if also_idle:
             member.streams = [stream for stream in member.streams if not stream.is_over]
@@ -94,7 +96,7 @@ class Watches:
         if batch and batch[0].revision < self._state.compacted:
             self._end(stream, member, self.forgotten())
             return
-        if not batch and now - stream.told_at < PROGRESS_SECONDS:
+        if not batch and now - stream.told_at < self._progress_seconds:
             stream.position = upto
             return
         delay = self._network.passes(member.site, stream.client, is_etcd=True)

@@ -91,13 +91,13 @@ def asks_worker(site: MemorySite) -> Callable[[Tensors, int], asyncio.Future[Sco
     async def ask(tensors: Tensors, deadline_ms: int) -> Scored:
         left = (deadline_ms - site.clock.unix_ms()) / 1000
         try:
-            async with asyncio.timeout(max(0.0, left)):
-                return await site.world.network.call(
-                    site.name,
-                    site.name,
-                    site.world.finder(site.name, "inference"),
-                    lambda: site.worker().infer(tensors),
-                )
+            return await site.world.network.call(
+                site.name,
+                site.name,
+                site.world.finder(site.name, "inference"),
+                lambda: site.worker().infer(tensors),
+                limit_seconds=max(0.0, left),
+            )
         except TimeoutError:
             raise InferenceExpired("the worker did not answer in time") from None
         except Unreachable as refused:

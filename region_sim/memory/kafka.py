@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from region_sim.memory.kernel import Process
 from region_sim.memory.logs import Broker, BrokerError, LogRecord, OutOfRange
-from region_sim.memory.network import Unreachable
+from region_sim.memory.network import Answer, Unreachable, settle
 from services.replicator.errors import KafkaSilent
 from services.replicator.kafka import KafkaSide
 from streams.locate import locate
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from region_sim.memory.world import World
 
 FETCH_MAX: Final = 200
+Begun = Callable[[Answer], None]
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 _RESET: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - its public name
 _AWAY: Final = KafkaError._TRANSPORT  # noqa: SLF001 - its public name
@@ -251,6 +252,7 @@ class PeerSide:
         self._source = source
         self._target = target
         self._answer_seconds = answer_seconds
+        self._who: Callable[[], Process | None] = world.finder(target, "kafka")
 
     async def cluster_id(self) -> str:
         """See KafkaSide."""
@@ -274,22 +276,31 @@ class PeerSide:
         found: dict[str, str] = await self.ask(lambda broker: broker.topic_ids(wanted))
         return found
 
-    async def ask(self, do: Callable[[Broker], Any], wait_seconds: float = 0.0) -> Any:
-        """What `do` finds there, or what it returns a coroutine for. Raises KafkaSilent."""
+    async def ask(self, do: Callable[[Broker], Any], wait_seconds: float = 0.0, begun: Begun | None = None) -> Any:
+        """What `do` finds there, or what it returns a coroutine for; `begun` is given the answer that is waited for.
 
-        async def there() -> Any:
-            site = self._world.sites[self._target]
+        Raises KafkaSilent.
+        """
+        site, loop = self._world.sites[self._target], asyncio.get_running_loop()
+
+        def there() -> Any:
             if not site.kafka.is_up():
                 raise Unreachable(f"the broker of {self._target} is starting")
-            found = do(site.broker)
-            return await found if asyncio.iscoroutine(found) else found
+            return do(site.broker)
 
-        who: Callable[[], Process | None] = self._world.finder(self._target, "kafka")
+        answer = self._world.network.ask(self._source, self._target, self._who, there)
+        if begun is not None:
+            begun(answer)
+        timer = loop.call_later(self._answer_seconds + wait_seconds, settle, answer, (False, TimeoutError()))
         try:
-            async with asyncio.timeout(self._answer_seconds + wait_seconds):
-                return await self._world.network.call(self._source, self._target, who, there)
-        except (TimeoutError, Unreachable) as problem:
-            raise KafkaSilent(f"Kafka at {self._target} does not answer: {problem}") from problem
+            is_good, found = await answer
+        finally:
+            timer.cancel()
+        if is_good:
+            return found
+        if isinstance(found, TimeoutError | Unreachable):
+            raise KafkaSilent(f"Kafka at {self._target} does not answer: {found}") from found
+        raise found
 
 
 class SimProbe:

@@ -137,6 +137,9 @@ class Kernel(asyncio.AbstractEventLoop):
         """More of them mean that the world does not come to rest."""
         self.tasks_made = 0
 
+    get_debug = staticmethod(bool)
+    """See asyncio; False, and without a frame of Python: every future and every task asks."""
+
     # Processes.
 
     def process(self, name: str) -> Process:
@@ -181,6 +184,8 @@ class Kernel(asyncio.AbstractEventLoop):
         gc.disable()
         asyncio._set_running_loop(self)  # noqa: SLF001
         sys.set_asyncgen_hooks(finalizer=self._dropped)
+        # asyncio notes every task in a set of weak references, for `all_tasks`. Nobody in a world asks for that.
+        asyncio.tasks._all_tasks.add = _noted_elsewhere  # type: ignore[attr-defined]  # noqa: SLF001
         self._running = True
         try:
             task = self.create_task(main)
@@ -191,6 +196,7 @@ class Kernel(asyncio.AbstractEventLoop):
             self._end()
             asyncio._set_running_loop(None)  # noqa: SLF001
             sys.set_asyncgen_hooks(*hooks)
+            del asyncio.tasks._all_tasks.add  # type: ignore[attr-defined]  # noqa: SLF001 - the method is there again
             if collects:
                 gc.enable()
 
@@ -327,10 +333,6 @@ class Kernel(asyncio.AbstractEventLoop):
         """See asyncio."""
         return self._is_over
 
-    def get_debug(self) -> bool:
-        """See asyncio."""
-        return False
-
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what nobody awaited. Tasks that are pending when the world ends are no news."""
         error = context.get("exception")
@@ -342,6 +344,10 @@ class Kernel(asyncio.AbstractEventLoop):
 
     async def shutdown_default_executor(self) -> None:
         """See asyncio."""
+
+
+def _noted_elsewhere(_task: asyncio.Task[Any]) -> None:
+    """The kernel holds its tasks itself."""
 
 
 def _failed_unheard(task: asyncio.Task[Any]) -> bool:

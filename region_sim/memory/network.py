@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from region_sim.memory.kernel import Kernel, Process
 
 T = TypeVar("T")
+Answer = asyncio.Future[tuple[bool, Any]]
 OUTSIDE: Final = "outside"
 """Where clients are: every link to and from it is whole."""
 LOCAL_SECONDS: Final = 0.000_2
@@ -71,14 +72,42 @@ class Network:
         do: Callable[[], Awaitable[T]],
         *,
         is_etcd: bool = False,
+        limit_seconds: float | None = None,
     ) -> T:
         """Have `do` run in a process of another site, and return what it returns; raises what it raises.
 
-        `process` is asked when the request arrives. Raises Unreachable for a process that is dead, or dies at it. A
-        message that is lost leaves the caller waiting for ever: bound it with `asyncio.timeout`.
+        `process` is asked when the request arrives. Raises Unreachable for a process that is dead, or dies at it, and
+        TimeoutError after `limit_seconds`: without them, a message that is lost leaves the caller waiting for ever.
+        """
+        answer = self.ask(source, target, process, do, is_etcd=is_etcd)
+        if limit_seconds is None:
+            is_good, value = await answer
+        else:
+            timer = self._kernel.call_later(limit_seconds, settle, answer, (False, TimeoutError()))
+            try:
+                is_good, value = await answer
+            finally:
+                timer.cancel()
+        if not is_good:
+            raise value
+        result: T = value
+        return result
+
+    def ask(
+        self,
+        source: str,
+        target: str,
+        process: Callable[[], Process | None],
+        do: Callable[[], Any],
+        *,
+        is_etcd: bool = False,
+    ) -> Answer:
+        """What `call` waits for: true and what `do` returned, or false and what it raised.
+
+        Here `do` may also be a plain function, of what takes no time: that costs no task.
         """
         there = self.passes(source, target, is_etcd=is_etcd)
-        answer: asyncio.Future[tuple[bool, Any]] = self._kernel.create_future()
+        answer: Answer = self._kernel.create_future()
         if there is not None:
             connection = _Connection(self, source, target, answer, is_etcd=is_etcd)
             if source == target:
@@ -86,21 +115,18 @@ class Network:
                 self._arrive(connection, process, do)
             else:
                 self._later(there, self._arrive, connection, process, do)
-        is_good, value = await answer
-        if not is_good:
-            raise value
-        result: T = value
-        return result
+        return answer
 
-    def _arrive(
-        self, connection: _Connection, process: Callable[[], Process | None], do: Callable[[], Awaitable[Any]]
-    ) -> None:
+    def _arrive(self, connection: _Connection, process: Callable[[], Process | None], do: Callable[[], Any]) -> None:
         callee = process()
         if callee is None or not callee.is_alive:
             connection.close(f"nobody listens at {connection.target}")
             return
         callee.at_end[connection] = connection.break_off
-        _ = self._kernel.start(callee, connection.serve(callee, do))
+        if callee.runs:
+            callee.context.run(connection.begin, callee, do)
+        else:
+            self._kernel.call_soon(connection.begin, callee, do, context=callee.context)
 
     def _later(self, seconds: float, do: Callable[..., object], *given: Any) -> None:
         kernel = self._kernel
@@ -117,7 +143,7 @@ class _Connection:
         network: Network,
         source: str,
         target: str,
-        answer: asyncio.Future[tuple[bool, Any]],
+        answer: Answer,
         *,
         is_etcd: bool,
     ) -> None:
@@ -127,12 +153,26 @@ class _Connection:
         self._answer = answer
         self._is_etcd = is_etcd
 
-    async def serve(self, callee: Process, do: Callable[[], Awaitable[Any]]) -> None:
-        """Do what was asked, as part of the process that was asked."""
+    def begin(self, callee: Process, do: Callable[[], Any]) -> None:
+        """Do what was asked, as part of the process that was asked; what takes time is a task of its own."""
         try:
-            found = True, await do()
+            found = do()
+        except Exception as error:  # noqa: BLE001 - it is the caller's answer, as over any wire
+            self._end(callee, (False, error))
+            return
+        if isinstance(found, Coroutine):
+            _ = self._network._kernel.create_task(self._finish(callee, found))  # noqa: SLF001 - its own part
+        else:
+            self._end(callee, (True, found))
+
+    async def _finish(self, callee: Process, work: Awaitable[Any]) -> None:
+        try:
+            found = True, await work
         except Exception as error:  # noqa: BLE001 - it is the caller's answer, as over any wire
             found = False, error
+        self._end(callee, found)
+
+    def _end(self, callee: Process, found: tuple[bool, Any]) -> None:
         callee.at_end.pop(self, None)
         self._send(found)
 
@@ -148,9 +188,10 @@ class _Connection:
         is_local = self.target == self._source
         back = 2 * LOCAL_SECONDS if is_local else self._network.passes(self.target, self._source, is_etcd=self._is_etcd)
         if back is not None:
-            self._network._later(back, _deliver, self._answer, found)  # noqa: SLF001 - its own part
+            self._network._later(back, settle, self._answer, found)  # noqa: SLF001 - its own part
 
 
-def _deliver(answer: asyncio.Future[tuple[bool, Any]], found: tuple[bool, Any]) -> None:
+def settle(answer: Answer, found: tuple[bool, Any]) -> None:
+    """Give an answer, unless there was one before, or nobody waits any more."""
     if not answer.done():
         answer.set_result(found)

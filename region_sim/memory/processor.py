@@ -198,8 +198,9 @@ class ProcessorPart:
         self.follower = LeaseFollower(url, self._session, clock, lambda _: news.set(), site.world.settings.pace())
         self.gate = gate = LeasedGate(self.follower.term, lambda: self.follower.largest_epoch, clock)
         ends = SimRankingsEnds(site.kafka, self.logs)
-        markers = Markers(site.name, cast("Delivery", rankings), ends, self.logs, clock)
-        keeper = TermKeeper(gate, markers, self.follower, news, clock)
+        times = site.world.settings
+        markers = Markers(site.name, cast("Delivery", rankings), ends, self.logs, clock, times.markers_look)
+        keeper = TermKeeper(gate, markers, self.follower, news, clock, times.term_check)
         self.intake = self._make_intake(seen, self._make_answerer(gate, rankings))
         held = HeldDigests(self.intake, self.state, clock, self._fail)
         identity = Identity(site.name, site.incarnation, "")
@@ -267,6 +268,8 @@ class ProcessorPart:
     async def _read(self, seen: SimEpochsSeen) -> None:
         """Bring the records of every log to the intake, in order, for ever."""
         site, broker = self._site, self._site.broker
+        # Not `read_to` itself: what a hold keeps back was delivered, and would be read again and again.
+        at = dict(self.intake.read_to)
         while True:
             if site.kafka.is_up():
                 took = False
@@ -274,23 +277,26 @@ class ProcessorPart:
                 # Before the records are handed on: a broker that was silent must first show what was taken.
                 seen.answered(self._clock.monotonic())
                 for place, end in ends.items():
-                    start = self.intake.read_to.get(place, 0)
+                    start = at.get(place, 0)
                     if start > end.next_offset and self.logs.now.is_copy(place[0]):
                         # A copy that lost records is filled again from where it ends now.
-                        start = self.intake.read_to[place] = end.next_offset
+                        start = at[place] = self.intake.read_to[place] = end.next_offset
                     if start < end.next_offset:
                         took = True
-                        await self._take(seen, place, start)
+                        at[place] = await self._take(seen, place, start)
                 if took:
                     continue
             # A fetch with nothing to bring takes so long: well within the silence that asks for a proof.
             await broker.changed.wait(self._settings.fetch_wait_ms / 1000)
 
-    async def _take(self, seen: SimEpochsSeen, place: Place, start: int) -> None:
+    async def _take(self, seen: SimEpochsSeen, place: Place, start: int) -> int:
+        """Hand on what stands there; returns where the next record stands."""
         for found in self._site.broker.read(*place, start, READ_MAX):
             seen.took(place, found.offset, found.leader_epoch)
             record = LogRecord(*place, found.offset, found.appended_ms, found.value, found.headers)
             await self.intake.take(record)
+            start = found.offset + 1
+        return start
 
     async def _look(self) -> None:
         """Look at the logs' ends and for new logs, every so often. Raises LogTruncated."""

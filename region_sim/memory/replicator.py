@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from region_sim.memory.kafka import OwnSide, PeerSide, SimMessage, as_messages, fetched
 from region_sim.memory.logs import Broker
+from region_sim.memory.network import Answer, settle
 from region_sim.memory.producer import SimProducer
 from region_sim.memory.session import RouteBook
 from region_sim.memory.together import run_all
@@ -33,7 +34,6 @@ from streams.truncation import Place
 if TYPE_CHECKING:
     from region_sim.memory.site import MemorySite
 
-FETCH_WAIT_SECONDS = 1.0
 Report = Callable[[str | None, int], None]
 
 
@@ -106,8 +106,10 @@ class SimTarget:
 class PeerConsumer:
     """Reads another site's logs over the network, shaped like the part of Consumer that a pump uses."""
 
-    def __init__(self, side: PeerSide) -> None:
+    def __init__(self, side: PeerSide, wait_seconds: float) -> None:
         self._side = side
+        self._wait_seconds = wait_seconds
+        self._answer: Answer | None = None
         self._at: dict[Place, int] = {}
         self._ended: dict[Place, int] = {}
 
@@ -126,21 +128,37 @@ class PeerConsumer:
     def close(self) -> None:
         """See Consumer."""
 
+    def interrupt(self) -> None:
+        """Let a fetch that waits return with nothing."""
+        if self._answer is not None:
+            settle(self._answer, (True, None))
+
+    def _begun(self, answer: Answer) -> None:
+        self._answer = answer
+
     async def fetch(self) -> list[SimMessage]:
         """What comes next, or nothing for a while. Raises KafkaSilent."""
         asked, ended = dict(self._at), dict(self._ended)
         began = dict(asked)
 
-        async def read(broker: Broker) -> list[SimMessage]:
-            until = asyncio.get_running_loop().time() + FETCH_WAIT_SECONDS
-            while not (found := fetched(broker, asked, ended)):
-                left = until - asyncio.get_running_loop().time()
-                if left <= 0:
-                    return []
-                await broker.changed.wait(left)
-            return found
+        def read(broker: Broker) -> list[SimMessage] | Coroutine[Any, Any, list[SimMessage]]:
+            return fetched(broker, asked, ended) or wait_for_more(broker)
 
-        found: list[SimMessage] = await self._side.ask(read, FETCH_WAIT_SECONDS)
+        async def wait_for_more(broker: Broker) -> list[SimMessage]:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + self._wait_seconds
+            while (left := until - loop.time()) > 0:
+                await broker.changed.wait(left)
+                if found := fetched(broker, asked, ended):
+                    return found
+            return []
+
+        try:
+            found: list[SimMessage] | None = await self._side.ask(read, self._wait_seconds, self._begun)
+        finally:
+            self._answer = None
+        if found is None:
+            return []
         # What was asked for anew meanwhile is read from where it was asked for, and told of its end again.
         same = {place for place, at in began.items() if self._at.get(place) == at}
         for place in began:
@@ -159,20 +177,22 @@ class SimPump(Pump):
     ) -> None:
         super().__init__(region, bootstrap, *rest, **named)
         self._side = PeerSide(site.world, site.name, region, answer_seconds)
+        self._wait_seconds = site.world.settings.fetch_wait
         self._wanted = asyncio.Event()
+        self._consumer = self._new_peer()
         self._task: asyncio.Task[None] | None = None
 
     def attach(self, flow: Flow, target: Target) -> None:
         """See Pump."""
         self._commands.append(("attach", flow, target))
-        self._wanted.set()
+        self._want()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._follow())
 
     def detach(self, flow: Flow) -> None:
         """See Pump."""
         super().detach(flow)
-        self._wanted.set()
+        self._want()
 
     def close(self) -> None:
         """See Pump."""
@@ -187,35 +207,30 @@ class SimPump(Pump):
             self._on_end()
 
     async def _carry_on(self) -> None:
-        consumer = PeerConsumer(self._side)
         while True:
             if self._must_renew():
-                consumer = PeerConsumer(self._side)
-            self._obey(cast("Consumer", consumer))
+                self._consumer = self._new_peer()
+            self._obey(cast("Consumer", self._consumer))
             self._wanted.clear()
             if not self._lanes:
                 await self._wanted.wait()
                 continue
-            self.take(as_messages(await self._fetch(consumer)))
+            self.take(as_messages(await self._fetch()))
 
-    async def _fetch(self, consumer: PeerConsumer) -> list[SimMessage]:
+    async def _fetch(self) -> list[SimMessage]:
         """What comes next; nothing as soon as somebody wants something else to be read."""
-        loop = asyncio.get_running_loop()
-        fetching, wanted = loop.create_task(consumer.fetch()), loop.create_task(_event(self._wanted))
-        await asyncio.wait((fetching, wanted), return_when=asyncio.FIRST_COMPLETED)
-        wanted.cancel()
-        if not fetching.done():
-            fetching.cancel()
-            return []
         try:
-            return fetching.result()
+            return await self._consumer.fetch()
         except KafkaSilent:
             await self._clock.sleep(0.1)
             return []
 
+    def _want(self) -> None:
+        self._wanted.set()
+        self._consumer.interrupt()
 
-async def _event(event: asyncio.Event) -> None:
-    await event.wait()
+    def _new_peer(self) -> PeerConsumer:
+        return PeerConsumer(self._side, self._wait_seconds)
 
 
 class ReplicatorPart:

@@ -162,8 +162,14 @@ class MemorySite:
 
     def store(self, process: Process) -> LeaseStore:
         """The coordination store as a process of this site reaches it."""
-        timeout = self.world.settings.request_timeout
-        return self.world.etcd.store(self.name, process, self.clock, request_timeout_seconds=timeout)
+        settings = self.world.settings
+        return self.world.etcd.store(
+            self.name,
+            process,
+            self.clock,
+            request_timeout_seconds=settings.request_timeout,
+            watch_silence_seconds=settings.watch_silence,
+        )
 
     def _kafka_is_up(self) -> bool:
         process = self.processes.get("kafka")

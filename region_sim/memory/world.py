@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 import aiohttp
@@ -19,6 +19,7 @@ from aiohttp import web
 from region_sim.evidence import ControlTimes
 from region_sim.memory.clocks import MachineClock
 from region_sim.memory.etcd import EtcdModel
+from region_sim.memory.etcd_watches import PROGRESS_SECONDS
 from region_sim.memory.frames import OpenedFrames
 from region_sim.memory.kernel import Kernel, Process
 from region_sim.memory.network import OUTSIDE, Network, Unreachable
@@ -26,10 +27,14 @@ from region_sim.memory.session import BASE_PORT, RouteBook, SimRequest, as_sessi
 from region_sim.memory.site import MemorySite
 from region_sim.spec import Drill
 from services.common.deployment import Deployment, Site
-from services.controller.client import LeasePace
+from services.controller.client import WAIT_MS, LeasePace
+from services.controller.proof import RETRY_SECONDS
 from services.controller.settings import ControllerSettings
+from services.coordination.etcd import WATCH_SILENCE_SECONDS
 from services.gateway.settings import GatewaySettings
+from services.processor.markers import LOOK_SECONDS
 from services.processor.settings import ProcessorSettings
+from services.processor.terms import CHECK_SECONDS
 from services.replicator.settings import ReplicatorSettings
 
 DEPLOYMENT_ID: Final = "memory"
@@ -47,6 +52,10 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     rate_bound: float = 0.001
     etcd_election: float = 3.0
     """After so long to twice as long without a leader, a member of etcd stands for election."""
+    etcd_progress: float = 0.9
+    """How often a watch proves that it is alive."""
+    watch_silence: float = 2.0
+    """After so long without a word from etcd, a watch is given up."""
     cycle: float = 2.0
     observe: float = 5.0
     rank_delay: float = 0.4
@@ -55,6 +64,16 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A region out of reach for so long gets a receipt."""
     lease_poll: float = 2.0
     """How often a process asks its controller while the region is active."""
+    lease_wait_ms: int = 2_000
+    """How long it waits for news from it while the region is passive."""
+    term_check: float = 2.0
+    """How often a processor looks whether its term has run out."""
+    markers_look: float = 5.0
+    """How often a processor looks at the ends of the rankings logs."""
+    prove: float = 3.0
+    """How often a controller looks whether its region is in another life."""
+    fetch_wait: float = 2.0
+    """How long a broker waits for something to give to a replicator."""
     restart: float = 1.0
     """A process that ended is started again after so long."""
     boot: float = 1.0
@@ -75,7 +94,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def pace(self) -> LeasePace:
         """How often a process asks its controller."""
-        return LeasePace(poll_open_seconds=self.lease_poll, wait_ms=800)
+        return LeasePace(poll_open_seconds=self.lease_poll, wait_ms=self.lease_wait_ms)
 
     def controller(self) -> ControllerSettings:
         """See services.controller.settings."""
@@ -94,7 +113,9 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
         return GatewaySettings(
             ack=self.ack,
             processor_poll_ms=5_000,
-            view_interval_seconds=4.0,
+            view_interval_seconds=6.0,
+            view_seconds_max=5.0,
+            registration_seconds=12.0,
             peer_fresh_seconds=4.0,
             deadline_ms=1_500,
         )
@@ -117,7 +138,7 @@ class WorldSettings(msgspec.Struct, frozen=True, kw_only=True):
         """See services.replicator.settings."""
         return ReplicatorSettings(
             tick_ms=2_000,
-            poll_interval_ms=2_500,
+            poll_interval_ms=3_000,
             report_interval_ms=4_000,
             report_calm_gap_ms=500,
             silence_seconds=6.0,
@@ -139,11 +160,18 @@ class NearSettings(WorldSettings, frozen=True, kw_only=True):
     request_timeout: float = 0.3
     quiesce: float = 0.1
     etcd_election: float = 1.0
+    etcd_progress: float = PROGRESS_SECONDS
+    watch_silence: float = WATCH_SILENCE_SECONDS
     cycle: float = 0.25
     observe: float = 0.5
     hold_down: float = 30.0
     unreachable: float = 10.0
     lease_poll: float = 0.25
+    lease_wait_ms: int = WAIT_MS
+    term_check: float = CHECK_SECONDS
+    markers_look: float = LOOK_SECONDS
+    prove: float = RETRY_SECONDS
+    fetch_wait: float = 1.0
     receipts_cycle: float = 1.0
     watch: float = 0.1
     hurry: float = 0.05
@@ -192,6 +220,7 @@ class World:
             self.site_names,
             self.new_draw(),
             election_seconds=self.settings.etcd_election,
+            progress_seconds=self.settings.etcd_progress,
         )
         self.deployment = Deployment(
             deployment_id=DEPLOYMENT_ID,
@@ -247,11 +276,11 @@ class World:
     async def request(self, source: str, site: str, process: str, request: SimRequest) -> web.StreamResponse:
         """Carry a request to a process. Raises Unreachable; waits for ever when a message is lost."""
 
-        async def do() -> web.StreamResponse:
+        def do() -> Awaitable[web.StreamResponse]:
             book = self.books.get((site, process))
             if book is None:
                 raise Unreachable(f"nobody listens at {site} {process}")
-            return await book.answer(request)
+            return book.answer(request)
 
         return await self.network.call(source, site, self.finder(site, process), do)
 

@@ -27,6 +27,8 @@ class Attendants:
     placement: Placement | None
     watch_seconds: float = WATCH_SECONDS
     """How often is looked whether a term began, or began to serve."""
+    prove_seconds: float = RETRY_SECONDS
+    """How often is looked whether this region is in another life, which has to be proven anew."""
     serving_ms: int = 0
     """Unix ms at which this region first served in its present term; 0 before."""
 
@@ -70,7 +72,7 @@ class Attendants:
                 differs = reason is not None and "differs" in reason
                 await controller.clock.sleep(MISMATCH_RETRY_SECONDS if differs else self.prover.retry_seconds)
             else:
-                await controller.clock.sleep(WATCH_SECONDS if life is None else RETRY_SECONDS)
+                await controller.clock.sleep(WATCH_SECONDS if life is None else self.prove_seconds)
 
     def _processors(self) -> tuple[str, dict[str, str]]:
         """The own processor, and those of the other regions, the active one first."""

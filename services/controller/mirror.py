@@ -27,6 +27,7 @@ from streams.logs import events_log
 PREFIX: Final = "/meridian/"
 RETRY_SECONDS: Final = 0.1
 CONTROLLER: Final = "controller"
+_KEYS: Final = frozenset((GENERATION, LEADER, PAUSE, OPERATION_OPEN))
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -44,7 +45,7 @@ class FormerLeader:
 
 
 class StoreMirror:
-    """`run` is its task; `on_change` is called whenever something or its confirmation changed."""
+    """`run` is its task; `on_change` is called whenever something changed that decisions are made by."""
 
     def __init__(self, store: LeaseStore, clock: Clock, on_change: Callable[[], None]) -> None:
         self._store = store
@@ -91,8 +92,8 @@ class StoreMirror:
         """What the store holds, as far as it is known here."""
         if self._view is None:
             self._view = self._read()
-        if self._view.confirmed_at != self._confirmed_at:
-            self._view = replace(self._view, confirmed_at=self._confirmed_at)
+        if (self._view.revision, self._view.confirmed_at) != (self._revision, self._confirmed_at):
+            self._view = replace(self._view, revision=self._revision, confirmed_at=self._confirmed_at)
         return self._view
 
     async def run(self) -> None:
@@ -138,14 +139,13 @@ class StoreMirror:
             self.former = FormerLeader(record.region, self._confirmed_ms, self._clock.unix_ms(), epoch)
 
     def _take(self, batch: Sequence[Change]) -> None:
-        for change in batch:
-            self._apply(change)
-        self._confirm(changed=bool(batch))
+        matters = [self._apply(change) and _is_decided_by(change.key) for change in batch]
+        self._confirm(changed=any(matters))
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, change: Change) -> bool:
         before = self._entries.get(change.key)
         if before is not None and change.revision <= before.revision:
-            return
+            return False
         if change.now is not None:
             self._entries[change.key] = change.now
         elif before is not None:
@@ -153,6 +153,7 @@ class StoreMirror:
             if change.key == LEADER:
                 self._note_gone(before)
         self._revision = max(self._revision, change.revision)
+        return True
 
     def _confirm(self, *, changed: bool = True) -> None:
         self._confirmed_at = self._clock.boottime()
@@ -199,6 +200,11 @@ class StoreMirror:
             if status is not None and (status.region not in found or found[status.region].at_ms < status.at_ms):
                 found[status.region] = status
         return found
+
+
+def _is_decided_by(key: str) -> bool:
+    """Whether a decision may differ when this key does: most of what is written are positions and the history."""
+    return key in _KEYS or key.startswith(LIVES) or (key.startswith(REGISTRY) and f"/{CONTROLLER}/" in key)
 
 
 def _decode(entry: Versioned, shape: type[T]) -> T | None:

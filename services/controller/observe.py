@@ -16,6 +16,7 @@ import msgspec
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
+from services.common.waiting import news_within
 from services.controller.model import DataPlane, GateSeen, Lag
 from services.gateway import client as gateway_client
 from services.gateway.client import HeldRequest
@@ -137,8 +138,7 @@ class Observer:
                 found = await processor_client.gate(self._session, self._urls.processor)
                 before = self.data.gate.shut_asks if self.data.gate is not None else ()
                 shut_asks = () if found.open else (*before, asked_at)[-SHUT_ASKS_MAX:]
-                gate = GateSeen(found.open, found.epoch, found.reason, asked_at, shut_asks)
-                self._change(replace(self.data, gate=gate))
+                self.take_gate(GateSeen(found.open, found.epoch, found.reason, asked_at, shut_asks))
                 if self._hurry.is_set():
                     await self._look_at_state()
             except ASK_FAILED as problem:
@@ -146,11 +146,18 @@ class Observer:
             if self._hurry.is_set():
                 await self._clock.sleep(self._hurry_seconds)
                 continue
-            try:
-                async with asyncio.timeout(self._interval_seconds):
-                    await self._hurry.wait()
-            except TimeoutError:
-                continue
+            await news_within(self._hurry, self._interval_seconds)
+
+    def take_gate(self, gate: GateSeen) -> None:
+        """When it was asked is news only for who waits for it to be shut, and that is when there is hurry."""
+        before, self.data = self.data.gate, replace(self.data, gate=gate)
+        is_same = before is not None and (before.open, before.epoch, before.reason) == (
+            gate.open,
+            gate.epoch,
+            gate.reason,
+        )
+        if self._hurry.is_set() or not is_same:
+            self._on_change()
 
     async def _look_at_state(self) -> None:
         """Learn what is folded here and, asked at the same time, what this region has acknowledged."""

@@ -95,7 +95,8 @@ class RankingsApi:
 
     def _elsewhere(self, request: web.Request) -> web.Response | None:
         """The way to the active region, None when it is this one. Raises Problem when none is known to answer."""
-        found = route(self._core.rights, self._core.region, request.path, request.query_string)
+        core = self._core
+        found = route(core.rights, core.region, request.path, request.query_string, core.settings.view_seconds_max)
         if found is None:
             return None
         said = Elsewhere(region=found.region, epoch=found.epoch, location=found.location)

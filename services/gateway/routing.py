@@ -73,7 +73,9 @@ class Redirect:
     location: str
 
 
-def route(rights: Rights, region: str, path: str, query: str) -> Redirect | None:
+def route(
+    rights: Rights, region: str, path: str, query: str, view_seconds_max: float = VIEW_SECONDS_MAX
+) -> Redirect | None:
     """Where a request for a ranking goes: None for here. Raises Problem (503) when nobody is known to answer."""
     term = rights.term()
     if term.active:
@@ -81,7 +83,7 @@ def route(rights: Rights, region: str, path: str, query: str) -> Redirect | None
     leader, age = rights.leader, rights.view_age_seconds()
     asked = parse_qsl(query, keep_blank_values=True)
     hopped = any(name == HOP for name, _ in asked)
-    blocker = _redirect_blocker(leader, age, region, hopped=hopped)
+    blocker = _redirect_blocker(leader, age, region, view_seconds_max, hopped=hopped)
     if blocker is not None or leader is None:
         raise Problem(
             503,
@@ -94,11 +96,13 @@ def route(rights: Rights, region: str, path: str, query: str) -> Redirect | None
     return Redirect(leader.region, leader.epoch, location)
 
 
-def _redirect_blocker(leader: Leader | None, age_seconds: float | None, region: str, *, hopped: bool) -> str | None:
+def _redirect_blocker(
+    leader: Leader | None, age_seconds: float | None, region: str, view_seconds_max: float, *, hopped: bool
+) -> str | None:
     """Why the asker cannot be sent to the leader, or None."""
     if leader is None or age_seconds is None:
         return "no region is known to be active"
-    if age_seconds >= VIEW_SECONDS_MAX:
+    if age_seconds >= view_seconds_max:
         return f"who is active was last confirmed {age_seconds:.1f} s ago"
     if leader.region == region:
         return "the coordination store still names this region"

@@ -206,8 +206,7 @@ class Gateway:
         probe = ProcessorProbe(self._region.processor_url, core.watch, interval_seconds, self._machinery.session)
         health.add("processor", lambda: core.processor_blocker(asyncio.get_running_loop().time()))
         life = shape.log.rpartition(".")[0]
-        interval_seconds = self._settings.view_interval_seconds
-        steps = self._surroundings.open_tasks(core, interval_seconds, lambda: self._check_life(core, life))
+        steps = self._surroundings.open_tasks(core, lambda: self._check_life(core, life))
         for step in (recorder.run(), probe.run(), *steps):
             self._start(core, step)
         core.open(events, reader)

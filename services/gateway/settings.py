@@ -7,8 +7,10 @@ import msgspec
 
 from services.common.region_settings import LOOPBACK
 from services.common.settings import Secret, ServiceSettings
+from services.coordination.registry import TTL_SECONDS
 from services.gateway.packer import FrameLimits
 from services.gateway.processor_watch import WatchLimits
+from services.gateway.routing import VIEW_SECONDS_MAX
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -37,6 +39,10 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     """The budget of `bounded`: nothing is taken while the best peer is further behind."""
     view_interval_seconds: PositiveSeconds = 1.0
     """How often the coordination store is asked for the lives of all regions and their gateways."""
+    view_seconds_max: PositiveSeconds = VIEW_SECONDS_MAX
+    """Askers are sent to the active region only while it was confirmed no longer ago that it is the active one."""
+    registration_seconds: PositiveSeconds = TTL_SECONDS
+    """After so long without a sign of life, a gateway is no longer among those that are told to apps."""
 
     body_bytes_max: Positive = 8 << 20
     body_seconds: PositiveSeconds = 30.0

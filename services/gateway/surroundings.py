@@ -93,17 +93,24 @@ class Surroundings:
         if self._others is not None:
             await core.directory.refresh(self._others.store)
 
-    def open_tasks(
-        self, core: Core, interval_seconds: float, on_news: Callable[[], None]
-    ) -> list[Coroutine[Any, Any, None]]:
+    def open_tasks(self, core: Core, on_news: Callable[[], None]) -> list[Coroutine[Any, Any, None]]:
         """What runs while the log is open: following the other regions, and saying where this gateway is."""
         others = self._others
         if others is None:
             return []
+        settings = core.settings
         entry = msgspec.json.encode(GatewayEntry(others.url))
-        instance = core.desk.reply_to
-        registration = Registration(others.store, others.region, KIND, instance, entry, clock=others.clock)
-        return [core.directory.follow(others.store, others.clock, interval_seconds, on_news), registration.run()]
+        registration = Registration(
+            others.store,
+            others.region,
+            KIND,
+            core.desk.reply_to,
+            entry,
+            clock=others.clock,
+            ttl_seconds=settings.registration_seconds,
+        )
+        follow = core.directory.follow(others.store, others.clock, settings.view_interval_seconds, on_news)
+        return [follow, registration.run()]
 
     def _changed(self, answer: LeaseAnswer) -> None:
         """The controller says something new: whoever waits for an answer should not wait in vain."""

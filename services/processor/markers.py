@@ -25,6 +25,7 @@ from streams.truncation import LogUnreachableError, Place
 log = get_logger(__name__)
 
 LOOK_SECONDS = 2.0
+"""How often the ends are looked at while nothing begins: a promotion reads what was written since."""
 
 
 class RankingsEnds:
@@ -71,12 +72,21 @@ class RankingsEnds:
 class Markers:
     """Writes the markers of this region's terms."""
 
-    def __init__(self, region: str, delivery: Delivery, ends: RankingsEnds, logs: KnownLogs, clock: Clock) -> None:
+    def __init__(
+        self,
+        region: str,
+        delivery: Delivery,
+        ends: RankingsEnds,
+        logs: KnownLogs,
+        clock: Clock,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
         self._region = region
         self._delivery = delivery
         self._ends = ends
         self._logs = logs
         self._clock = clock
+        self._look_seconds = look_seconds
         self._looking = asyncio.Lock()
 
     async def keep_ready(self) -> None:
@@ -86,7 +96,7 @@ class Markers:
                 await self._look()
             except LogUnreachableError as problem:
                 log.debug("the ends of the rankings logs are not known", reason=str(problem))
-            await self._clock.sleep(LOOK_SECONDS)
+            await self._clock.sleep(self._look_seconds)
 
     async def write(self, epoch: Epoch) -> None:
         """Write the markers of `epoch` and wait for all acknowledgements. Raises LogUnreachableError, DeliveryError."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
+from services.common.waiting import news_within
 from services.controller.client import Term
 from services.processor.gate import LeasedGate
 from streams.asks import Epoch
@@ -21,6 +22,7 @@ log = get_logger(__name__)
 
 RETRY_SECONDS = 0.05
 CHECK_SECONDS = 0.5
+"""How often the end of a term is looked for, of which there are no news: it runs out."""
 
 
 class Lease(Protocol):
@@ -41,13 +43,20 @@ class TermKeeper:
     """Opens and shuts a `LeasedGate` as the region's terms come and go. `run` is its task; `news` wakes it."""
 
     def __init__(
-        self, gate: LeasedGate, markers: WritesMarkers, lease: Lease, news: asyncio.Event, clock: Clock
+        self,
+        gate: LeasedGate,
+        markers: WritesMarkers,
+        lease: Lease,
+        news: asyncio.Event,
+        clock: Clock,
+        check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._gate = gate
         self._markers = markers
         self._lease = lease
         self._clock = clock
         self._news = news
+        self._check_seconds = check_seconds
         self._begun: Epoch | None = None
         self._was_active = False
 
@@ -55,13 +64,8 @@ class TermKeeper:
         """Follow the lease for ever."""
         while True:
             await self._step()
-            try:
-                async with asyncio.timeout(CHECK_SECONDS):
-                    await self._news.wait()
-            except TimeoutError:
-                continue
-            finally:
-                self._news.clear()
+            await news_within(self._news, self._check_seconds)
+            self._news.clear()
 
     async def _step(self) -> None:
         term = self._lease.term()

@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 
 from services.common.clock import Clock
+from services.common.waiting import news_within
 from services.gateway.client import HeldRequest, report_held
 from services.replicator.copied_log import CopiedLog
 from services.replicator.peer import Peer
@@ -52,11 +53,7 @@ async def tell(
             except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
                 pass  # It hears the next one; that it is away shows in the contact with its Kafka.
         await clock.sleep((settings.report_gap_ms if eager else settings.report_calm_gap_ms) / 1000)
-        try:
-            async with asyncio.timeout(settings.report_interval_ms / 1000):
-                await advanced.wait()
-        except TimeoutError:
-            continue
+        await news_within(advanced, settings.report_interval_ms / 1000)
 
 
 def _current(holds: Holds, peer: Peer) -> CopiedLog | None:

@@ -16,6 +16,7 @@ from services.common.clock import Clock
 from services.common.deployment import Deployment
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
+from services.common.waiting import news_within
 from services.coordination.lives import Life, current_lives, incarnations_to_subscribe
 from services.replicator.blocks import BlockSums
 from services.replicator.checkpoint import Checkpoints
@@ -153,11 +154,7 @@ class Replicator:
             is_busy = await self._round()
             self._rate.add(self.records_held(), self._clock.monotonic())
             self._wake.clear()
-            try:
-                async with asyncio.timeout(_TICK_BUSY_SECONDS if is_busy else self._settings.tick_ms / 1000):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await news_within(self._wake, _TICK_BUSY_SECONDS if is_busy else self._settings.tick_ms / 1000)
 
     async def close(self) -> None:
         """End pumps and producer; what was sent is waited for, and positions are kept."""

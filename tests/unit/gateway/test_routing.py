@@ -60,6 +60,9 @@ def test_without_a_fresh_leader_the_asker_comes_back(
 def test_a_view_just_young_enough_counts() -> None:
     """Two seconds are too old, anything below is not."""
     assert route(GivenRights(leader=WEST, age=1.999), "east", "/", "") is not None
+    assert route(GivenRights(leader=WEST, age=4.999), "east", "/", "", view_seconds_max=5.0) is not None
+    with pytest.raises(Problem, match=r"confirmed 5\.0 s ago"):
+        route(GivenRights(leader=WEST, age=5.0), "east", "/", "", view_seconds_max=5.0)
 
 
 def opening(rights: GivenRights) -> Opening:

@@ -49,7 +49,7 @@ async def test_alone_nobody_is_followed(tmp_path: Path) -> None:
         assert found.addresses == {"east": "http://127.0.0.1:8080"}
         async with GatewayParts() as gateway:
             assert found.tasks(gateway.core) == []
-            assert found.open_tasks(gateway.core, 1.0, lambda: None) == []
+            assert found.open_tasks(gateway.core, lambda: None) == []
 
 
 async def test_a_term_is_followed_from_its_beginning_to_its_end(tmp_path: Path) -> None:
