@@ -53,7 +53,7 @@ def kendall_tau(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) ->
     upper = np.triu_indices(len(one), 1)
     ours = np.sign(one[:, None] - one[None, :])[upper]
     theirs = np.sign(other[:, None] - other[None, :])[upper]
-    untied = float(np.sqrt(np.count_nonzero(ours)) * np.sqrt(np.count_nonzero(theirs)))
+    untied = float(np.sqrt(np.count_nonzero(ours) * np.count_nonzero(theirs)))
     if not untied:
         return float(not ours.any() and not theirs.any())
     return float((ours * theirs).sum()) / untied

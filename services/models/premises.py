@@ -2,7 +2,7 @@
 
 Every verb talks to the coordination store itself and not through a controller: the store's compare-and-set is all the
 safety there is, a controller would only pass it on, and a region that is alone has none
-(docs/decisions, "Verbs of models talk to the store").
+(docs/decisions/0027-verbs-of-models-talk-to-the-store.md).
 """
 
 from __future__ import annotations

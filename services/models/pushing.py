@@ -33,6 +33,7 @@ from services.coordination.model_records import (
     version_record,
     versions,
 )
+from services.inference.errors import ModelRefused
 from services.models.errors import NotDone, VersionRefused
 from services.models.premises import Premises
 from services.models.proving import prove
@@ -126,6 +127,7 @@ async def _push_as(
     was_there = folder.is_dir()
     if was_there:
         say(f"{folder} is there already: it is proved, not copied")
+        await asyncio.to_thread(_sign_anew, premises, folder, sha256, key)
         await asyncio.to_thread(prove, premises, folder, sha256)
         await register_version(store, premises.model, record)
     else:
@@ -168,6 +170,26 @@ async def _place(
             f"{path / model} cannot take the version ({error.strerror}): nothing was changed. Make room, or correct "
             "the folder's owner, and push it again."
         ) from error
+
+
+def _sign_anew(premises: Premises, folder: Path, sha256: str, key: bytes) -> None:
+    """Replace a signature that is missing or no longer trusted: of this content, which whoever pushes it vouches for.
+
+    Raises NotDone when it cannot be written; what is wrong otherwise is found by proving.
+    """
+    if premises.repository.manifest_sha256(premises.model, folder.name) != sha256:
+        return
+    try:
+        premises.repository.check_signature(folder)
+    except ModelRefused:
+        beside = folder.with_name(f".{folder.name}.{SIGNATURE_FILE}")
+        try:
+            beside.write_bytes(signing.signature_of((folder / MANIFEST_FILE).read_bytes(), key))
+            beside.replace(folder / SIGNATURE_FILE)
+        except OSError as error:
+            raise NotDone(f"{folder} cannot be signed anew ({error.strerror}): nothing was changed") from error
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 async def pin_champion(store: KeyValueStore, premises: Premises, say: Say) -> None:
