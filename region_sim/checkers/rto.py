@@ -8,7 +8,8 @@
 often etcd looks for leases that ended, E its election and ET its time-out for one. w, p, a: the news travels, then
 candidates are compared, and one campaigns. b: the markers are written. L, the backlog, is nothing: a passive region
 folds all the time. c: clients find the new region. A failover is held against it when one lost region explains it, and
-no other fault stood or had just ended: two at once no formula bounds.
+no other fault stood or had just ended that could matter: two at once no formula bounds. What was wrong with the data
+plane of the region that is gone cannot matter, nor can records that nobody can read.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ SCAN_SECONDS = 0.5
 PARTS = ("lease", "acquire", "promotion", "first_answer")
 NOT_WHOLE = ("incoming", "peer", "data")
 """Shapes of a partition in which the old holder's renewals may still arrive: its lease does not end by itself."""
+
+DATA_ONLY = ("model", "disk-full", "topic-loss", "cut", "kill", "pause")
+"""Faults that leave etcd and the network as they were, as long as they hit single processes and not etcd's leader."""
+
+DEAD = ("kill", "wipe")
+"""Faults that end the holder's processes; it is one among the others when it comes back."""
 
 LIVES_ON = ("disk-full", "topic-loss")
 """Faults after which the old holder's controller goes on: it resigns when its data plane has been sick for a while."""
@@ -141,12 +148,32 @@ def _disturbed(recorded: Recorded, rto_seconds: float, hit: Hit, times: ControlT
     # A lease that etcd's new leader has just reset ends later, and a region that is just back is not ready.
     quiet_from = hit.began.monotonic_seconds - times.lease_ttl - 1.5 * times.etcd_election
     until = hit.began.monotonic_seconds + rto_seconds
-    for other in recorded.faults:
-        if other is not hit and other.began.monotonic_seconds < until and other.until_seconds > quiet_from:
-            return f"{other.label} stood as well"
-    if hit.until_seconds < until:
+    stood = (
+        other
+        for other in recorded.faults
+        if other is not hit and other.began.monotonic_seconds < until and other.until_seconds > quiet_from
+    )
+    disturbing = next((other for other in stood if not _cannot_matter(other, hit)), None)
+    if disturbing is not None:
+        return f"{disturbing.label} stood as well"
+    # A holder whose processes died renews nothing when it is started again; one that was cut off or stopped may.
+    if hit.until_seconds < until and hit.began.note not in DEAD:
         return "it was healed before the new region answered"
     return None
+
+
+def _cannot_matter(other: Hit, hit: Hit) -> bool:
+    """Whether a fault neither keeps the lease of a lost region up nor hinders any other one."""
+    if other.began.note == "poison":
+        return True
+    seen = other.seen
+    return (
+        seen is not None
+        and seen.target == hit.began.region
+        and other.began.note in DATA_ONLY
+        and not seen.region_lost
+        and seen.etcd_leader_hit is False
+    )
 
 
 def _finding(verdict: VerdictWord, sentence: str) -> Finding:

@@ -167,6 +167,47 @@ def test_a_failover_while_another_fault_stood_is_measured_and_not_judged() -> No
     assert said == "0 of 1 failovers were judged; the others were not: kill north stood as well"
 
 
+@pytest.mark.parametrize(
+    ("changes", "within"),
+    [
+        ({"kind": "poison", "target": "west"}, True),
+        ({"kind": "model"}, True),
+        ({"kind": "kill"}, True),
+        ({"kind": "kill", "etcd_leader_hit": True}, None),
+        ({"kind": "kill", "region_lost": True}, None),
+        ({"kind": "model", "target": "west"}, None),
+        ({"kind": "link"}, None),
+        ({"kind": "hold"}, None),
+        ({"kind": "clock"}, None),
+    ],
+)
+def test_what_cannot_matter_beside_the_loss_leaves_it_judged(
+    changes: dict[str, object], *, within: bool | None
+) -> None:
+    """What was wrong with the data plane of the region that is gone; not what hits the others, etcd or the network."""
+
+    def before(planted: Planted) -> None:
+        planted.strike(9.5, **{"region_lost": False, "was_active": True, **changes})
+
+    (one,) = judge(history(before=before, faults=list(SLOW))).failovers
+    assert (one.cause, one.within) == ("kill east", within)
+    (slow,) = judge(delayed(history(before=before, faults=list(SLOW)), 3.0)).failovers
+    assert slow.within is (None if within is None else False), "and it may be found too slow"
+
+
+@pytest.mark.parametrize(("kind", "within"), [("kill", True), ("wipe", True), ("pause", None), ("partition", None)])
+def test_a_holder_that_died_may_be_back_before_the_takeover(kind: str, *, within: bool | None) -> None:
+    """It renews nothing; one that was stopped or cut off may have renewed its lease when it was let go."""
+    healed = [
+        msgspec.structs.replace(entry, monotonic_seconds=FAULT_AT + 1.0) if entry.op == "heal" else entry
+        for entry in history()
+    ]
+    renamed = [msgspec.structs.replace(e, note=kind) if e.op in ("fault", "heal") else e for e in healed]
+    (one,) = judge(with_hit(renamed, kind=kind)).failovers
+    assert one.within == within
+    assert within or "healed before" in one.why
+
+
 def test_several_failovers_are_each_held_against_the_formula() -> None:
     """The second one, back to east, is too slow; the first was not."""
     third = (0, 20)
