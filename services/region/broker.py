@@ -17,6 +17,14 @@ from streams.logs import TOPIC_SETTINGS, consumer_settings
 
 ANSWER_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.1
+_NOT_THERE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)  # noqa: SLF001 - its public name
+_NOT_LED_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+)
+"""What a broker that has just come back says of a partition that it leads in a moment."""
 
 
 class BrokerSilent(RegionError):
@@ -50,13 +58,19 @@ def log_ends(bootstrap: str, places: Iterable[tuple[str, int]]) -> dict[str, dic
 
 
 def _end(consumer: Consumer, log_name: str, partition: int) -> int:
-    try:
-        _, high = consumer.get_watermark_offsets(TopicPartition(log_name, partition), timeout=ANSWER_TIMEOUT_SECONDS)
-    except KafkaException as error:
-        if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
-            return 0
-        raise BrokerSilent(f"Kafka does not say where {log_name}/{partition} ends: {error}", ExitCode.CRASH) from error
-    return int(high)
+    deadline = time.monotonic() + ANSWER_TIMEOUT_SECONDS
+    place = TopicPartition(log_name, partition)
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=ANSWER_TIMEOUT_SECONDS)[1])
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in _NOT_THERE:
+                return 0
+            if code not in _NOT_LED_YET or time.monotonic() > deadline:
+                where = f"{log_name}/{partition}"
+                raise BrokerSilent(f"Kafka does not say where {where} ends: {error}", ExitCode.CRASH) from error
+        time.sleep(POLL_SECONDS)
 
 
 def make_topics(admin: AdminClient, topics: Iterable[str], partitions: int) -> None:
