@@ -23,7 +23,7 @@ def problems(recorded: Recorded, receipt: Receipt, hit: Hit | None, *, is_over: 
         listed = receipt.remaining if was_cut else receipt.ranges
         yield from _too_much(held, listed)
         if not was_cut and _alone(recorded, hit):
-            yield from _too_little(recorded, receipt, held, is_over=is_over)
+            yield from _too_little(recorded, receipt, held, hit, is_over=is_over)
     if not is_over:
         yield from _miscounted(recorded, receipt)
     elif not was_cut:
@@ -72,12 +72,14 @@ def _too_much(held: Held, listed: list[Range]) -> Iterator[str]:
             yield f"it lists {_said(found)}, which a survivor held"
 
 
-def _too_little(recorded: Recorded, receipt: Receipt, held: Held, *, is_over: bool) -> Iterator[str]:
+def _too_little(recorded: Recorded, receipt: Receipt, held: Held, hit: Hit, *, is_over: bool) -> Iterator[str]:
     """Records that were known to exist, that no survivor held, and that no range lists.
 
     What was acknowledged before the last contact was known then. A receipt names the ends that were known, too; but
-    those of a life that came back are raised while the rest is copied, also when that life was lost later.
+    those of a life that came back are raised while the rest is copied, also when that life was lost later. One that
+    healed while the fault still stood knows nothing of what was written and copied after that.
     """
+    went_on = receipt.state == "healed" and hit.heal_began is not None and receipt.closed_ms < hit.heal_began.unix_ms
     others = {region for region in recorded.plan.regions if region != receipt.region}
     for (log, partition), by_region in held.items():
         if set(by_region) != others:
@@ -89,7 +91,7 @@ def _too_little(recorded: Recorded, receipt: Receipt, held: Held, *, is_over: bo
             if found.start > at:
                 break
             at = max(at, found.end)
-        if receipt.known_ends and known < held_end:
+        if receipt.known_ends and known < held_end and not (went_on and _later(recorded, receipt, (log, partition))):
             yield f"it knows {log}/{partition} up to {known} only, and a survivor holds it up to {held_end}"
         if is_over and receipt.state != "healed" and at < known:
             yield f"it leaves out {log}/{partition} [{at}, {known}): known to exist, and no survivor held it"
@@ -101,6 +103,14 @@ def _too_little(recorded: Recorded, receipt: Receipt, held: Held, *, is_over: bo
                 at_place = f"{log}/{partition}/{ack.offset}"
                 yield f"it leaves out {ack.id!r} at {at_place}, acknowledged before the last contact"
                 break
+
+
+def _later(recorded: Recorded, receipt: Receipt, where: tuple[str, int]) -> bool:
+    """Whether all that apps were promised beyond the end that it knows was promised after its last contact."""
+    log, partition = where
+    known = receipt.known_ends.get(log, {}).get(partition, 0)
+    beyond = (p for p in recorded.promises.values() if (p.ack.log, p.ack.partition) == where and p.ack.offset >= known)
+    return all(promise.unix_ms >= receipt.last_contact_ms for promise in beyond)
 
 
 def _miscounted(recorded: Recorded, receipt: Receipt) -> Iterator[str]:

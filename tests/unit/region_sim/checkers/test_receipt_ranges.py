@@ -63,6 +63,15 @@ def test_the_known_ends_of_a_life_that_came_back_were_raised_since() -> None:
     assert found_by(NAME, history(end=shown(receipt(known_ends=KNOWN)), held_end=17)).verdict == "valid"
 
 
+def test_a_receipt_that_healed_while_the_fault_stood_knows_nothing_of_what_came_later() -> None:
+    """Only what etcd says was cut: the region was heard again at once, its log went on and was copied on."""
+    for known, closed, verdict in ((18, 13_500, "valid"), (18, 14_500, "invalid"), (5, 13_500, "invalid")):
+        made = receipt(known_ends={LOG: {0: known}}, closed_ms=UNIX_MS + closed, last_contact_ms=UNIX_MS + 12_900)
+        found = found_by(NAME, history("partition", end=shown(made), held_end=20))
+        assert found.verdict == verdict, (known, closed, found.sentence)
+    assert "it knows east-1.events/0 up to 5 only" in found.sentence
+
+
 def test_what_was_acknowledged_before_the_last_contact_and_nobody_held_must_be_listed() -> None:
     """Also of a life that came back; what came after the contact nobody could know."""
     for held_end, ranges, contact, verdict in (
