@@ -1,7 +1,9 @@
 """Everything that a drill breaks, in its order: inject, see that it took, heal, see that it is gone.
 
 Every fault is a task of its own, so that one that takes long does not move the next. What a fault aims at (`active`) is
-looked up when its time comes: after a failover that is another region than before.
+looked up when its time comes: after a failover that is another region than before. While there is none it waits, for as
+long as a takeover may take, and all that comes later is moved by as much: the quiet before a fault is what lets regions
+that were broken come back.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ REFUSED = "refused: "
 """How the error of a fault begins that this world cannot do to itself."""
 INJECT_SECONDS_MAX = 30.0
 """A worker that has to refuse a model is started, and reads it, before it does."""
-TARGET_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.05
 STATUS_SECONDS = 0.5
 MOVES_NOTHING_BACK = (Kill, Wipe, Cut, TopicLoss)
@@ -71,6 +72,8 @@ class Nemesis:
         """For each fault: it was struck, and healed where that has a time."""
         self._latest = 0.0
         """When the last of them began."""
+        self._late_seconds = 0.0
+        """By how much faults strike later than planned, because one of them waited for its target."""
 
     async def strike(self) -> None:
         """Carry out the timeline: each fault at its time, and its heal where that has a time; takeovers are awaited.
@@ -107,9 +110,11 @@ class Nemesis:
         if fault.after_recovery:
             await self._recovery_before(number)
             began = self._clock.monotonic()
-        await self._until(began + fault.at_seconds)
-        self._latest = max(self._latest, self._clock.monotonic())
-        struck = await self._strike(number, fault)
+        planned = began + fault.at_seconds
+        # What made another fault wait may move this one while it sleeps.
+        while self._clock.monotonic() < planned + self._late_seconds:
+            await self._until(planned + self._late_seconds)
+        struck = await self._strike(number, fault, planned)
         if struck is not None:
             struck_at = self._clock.monotonic()
             if struck.taken and self._takeover_due(struck):
@@ -131,9 +136,9 @@ class Nemesis:
         problem = await wait_until_none(self._clock, still_ill, limit, STATUS_SECONDS)
         self._watch.said("all regions are back" if problem is None else f"not recovered: {problem}")
 
-    async def _strike(self, number: int, fault: Fault) -> Struck | None:
+    async def _strike(self, number: int, fault: Fault, planned: float) -> Struck | None:
         """Choose the target, break it, and see that it is broken; None when nothing was broken."""
-        active, leader, target = await self._aim(number, fault)
+        active, leader, target = await self._aim(number, fault, planned)
         if not target:
             self._fail(fault, self._begin(fault, ""), f"nobody says which site is {fault.target}: nothing was broken")
             return None
@@ -177,15 +182,22 @@ class Nemesis:
         self._watch.broken(struck.label, details if problem is None else f"did not take: {problem}")
         return struck
 
-    async def _aim(self, number: int, fault: Fault) -> tuple[str, str, str]:
-        """The active region, the site of etcd's leader, and the target: empty when nobody says so for a while."""
-        deadline = self._clock.monotonic() + TARGET_SECONDS_MAX
+    async def _aim(self, number: int, fault: Fault, planned: float) -> tuple[str, str, str]:
+        """The active region, the site of etcd's leader, and the target: empty when nobody says so for too long."""
+        deadline = self._clock.monotonic() + self._drill.phases.takeover_seconds_max
+        waited = False
         while True:
             active, leader = await self._backend.active(), await self._backend.etcd_leader()
             target = await self._target(fault, active, leader)
             if target or self._clock.monotonic() >= deadline:
                 break
+            waited = True
             await self._clock.sleep(POLL_SECONDS)
+        now = self._clock.monotonic()
+        self._latest = max(self._latest, now)
+        if waited:
+            self._late_seconds = max(self._late_seconds, now - planned)
+            self._watch.said(f"{kind_of(fault)} waited for a site that is {fault.target}: {now - planned:.1f} s late")
         if number == 0:
             self._first.target = target
             self._first.known.set()

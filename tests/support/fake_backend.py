@@ -71,6 +71,9 @@ class FakeBackend:
         self.is_immune = False
         self.takes_over = True
         self.is_open = False
+        self.absent = (0.0, 0.0)
+        """From when to when nobody is active, in seconds since this world was made."""
+        self._made_at = self.clock.monotonic()
         self._history: HistoryWriter | None = None
         self._load: asyncio.Task[None] | None = None
         self._takeover: asyncio.Task[None] | None = None
@@ -140,7 +143,8 @@ class FakeBackend:
 
     async def active(self) -> str:
         """See Backend."""
-        return self.active_now
+        since = self.clock.monotonic() - self._made_at
+        return "" if self.absent[0] <= since < self.absent[1] else self.active_now
 
     async def etcd_leader(self) -> str:
         """See Backend."""

@@ -190,6 +190,25 @@ def test_regions_that_do_not_come_back_in_time_are_a_failure() -> None:
     assert next(e.error for e in course.entries if e.op == "recover" and e.type == "fail") == "a region starts"
 
 
+def test_a_fault_waits_for_its_target_and_what_comes_later_keeps_its_distance() -> None:
+    """Found by campaigns, seeds 3416 and 3553: nobody was active for 13 s, which was no fault of the drill's."""
+    began = PHASES.warm_up_seconds + PHASES.steady_seconds
+    course = Course(
+        drill_of(
+            Pause(target="north", at_seconds=1.0, processes=["etcd"]),
+            Pause(target="passive", at_seconds=3.0, for_seconds=2.0, processes=["kafka"]),
+            Pause(target="active", at_seconds=4.0, for_seconds=2.0, processes=["kafka"]),
+            Pause(target="north", at_seconds=21.0, for_seconds=2.0, processes=["controller"]),
+        ),
+        absent=(began + 2.0, began + 20.0),
+    )
+    struck = [(region, at) for kind, region, at in course.of("fault") if kind == "ok"]
+    assert [region for region, _ in struck] == ["north", "west", "east", "north"]
+    assert [at for _, at in struck] == pytest.approx([1.0, 20.0, 20.0, 38.0], abs=0.2)
+    ended = next(e for e in course.entries if e.op == "phase" and e.note == "heal")
+    assert ended.monotonic_seconds - course.began >= 37.9 + PHASES.fault_seconds
+
+
 def test_a_target_that_nobody_names_breaks_nothing() -> None:
     """A fault on `active` while nobody is active."""
     course = Course(drill_of(Pause(processes=["kafka"])), active_now="")
