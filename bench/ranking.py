@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from models.encode import encode
-from models.evaluate_stream import onnx_scorer
+from models.evaluation.entrants import onnx_scorer
 from models.lexical import LexicalIndex
 from models.records import ItemRecord, SearchRecord
 from models.shop import ShopSettings, generate

@@ -6,9 +6,11 @@ ever (no decay) and are told each click after the search was ranked. Ties are br
 
 import bisect
 from collections import Counter, defaultdict
+from functools import lru_cache
 from typing import Protocol
 
 
+@lru_cache(maxsize=65_536)
 def normalised(query: str) -> str:
     """A query lower-cased and reduced to letters and digits, as the table keys it."""
     return "".join(character for character in query.lower() if character.isalnum())

@@ -4,6 +4,7 @@ Both score by neighbourhood and, where that says nothing (or the same), by popul
 """
 
 from collections import defaultdict
+from heapq import nlargest
 from itertools import islice
 from typing import Final
 
@@ -77,7 +78,8 @@ class Vsknn:
         self._shelf = shelf
         self._popularity = Popularity(shelf)
         self._numbers: dict[str, int] = {}
-        self._elements: list[set[Element]] = []
+        self._clicked: list[set[int]] = []
+        """Columns that were clicked in each session."""
         self._sessions_of: dict[Element, dict[int, None]] = defaultdict(dict)
         """Element -> the sessions that hold it, in the order in which they first did."""
 
@@ -86,25 +88,22 @@ class Vsknn:
         votes: Values = np.zeros(len(self._shelf))
         present = [*question.visit, Element(query=question.query)] if question.query else list(question.visit)
         weights = {element: place / len(present) for place, element in enumerate(present, start=1)}
-        for session, likeness in self._neighbours(weights, self._numbers.get(question.search.session)):
-            for element in self._elements[session]:
-                if element.column != OUTSIDE:
-                    votes[element.column] += likeness
+        likeness = self._likeness(weights, self._numbers.get(question.search.session))
+        newest = nlargest(SAMPLED, likeness) if len(likeness) > SAMPLED else list(likeness)
+        for session in nlargest(NEIGHBOURS, newest, key=lambda session: (likeness[session], session)):
+            for column in self._clicked[session]:
+                votes[column] += likeness[session]
         return then_by(votes.round(9), self._popularity.clicks)
 
-    def _neighbours(self, weights: dict[Element, float], own: int | None) -> list[tuple[int, float]]:
-        sharing: set[int] = set()
-        for element in weights:
+    def _likeness(self, weights: dict[Element, float], own: int | None) -> dict[int, float]:
+        """Sessions that share an element, by number, the newest SAMPLED of each; never the present one itself."""
+        likeness: dict[int, float] = {}
+        for element, weight in weights.items():
             # One more than are sampled: the present session may be among them.
-            sharing.update(islice(reversed(self._sessions_of.get(element, {})), SAMPLED + 1))
-        if own is not None:
-            sharing.discard(own)
-        sampled = sorted(sharing, reverse=True)[:SAMPLED]
-        alike = [
-            (sum(weight for element, weight in weights.items() if element in self._elements[session]), session)
-            for session in sampled
-        ]
-        return [(session, likeness) for likeness, session in sorted(alike, reverse=True)[:NEIGHBOURS]]
+            for session in islice(reversed(self._sessions_of.get(element, {})), SAMPLED + 1):
+                likeness[session] = likeness.get(session, 0.0) + weight
+        likeness.pop(-1 if own is None else own, None)
+        return likeness
 
     def learn(self, step: Step) -> None:
         """Take a search or a click into its session."""
@@ -117,8 +116,9 @@ class Vsknn:
             self._add(step.search.session, Element(column=column))
 
     def _add(self, session: str, element: Element) -> None:
-        number = self._numbers.setdefault(session, len(self._elements))
-        if number == len(self._elements):
-            self._elements.append(set())
-        self._elements[number].add(element)
+        number = self._numbers.setdefault(session, len(self._clicked))
+        if number == len(self._clicked):
+            self._clicked.append(set())
+        if element.column != OUTSIDE:
+            self._clicked[number].add(element.column)
         self._sessions_of[element].setdefault(number)

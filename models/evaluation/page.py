@@ -15,8 +15,8 @@ from models.evaluation.results import (
     Result,
     Results,
     Slice,
-    best_baseline,
     compared,
+    rivals_of,
 )
 from models.evaluation.table import LABELS, sentence
 
@@ -64,17 +64,13 @@ def write_page(results: Results, path: Path) -> None:
 
 def _header(results: Results) -> Element:
     best = max(results.results, key=lambda result: result.figures[LEAD_METRIC].mean)
-    rival = results.named(best_baseline(results.results, fed=False))
-    figures = [f"{best.name} is best with MRR@5 {best.figures[LEAD_METRIC].mean:.4f}"]
-    if best.name != rival.name:
-        figures.append(
-            f"; the best baseline without a stream is {rival.name} with {rival.figures[LEAD_METRIC].mean:.4f}"
-        )
+    rivals = [results.named(name) for name in rivals_of(results.results)]
+    said = ", ".join(f"{rival.name} {rival.figures[LEAD_METRIC].mean:.4f}" for rival in rivals)
     return node(
         "header",
         node("h1", "How high the clicked item was ranked"),
         node("p", sentence(results)),
-        node("p", *figures, "."),
+        node("p", f"{best.name} is best with MRR@5 {best.figures[LEAD_METRIC].mean:.4f}. Baselines to beat: {said}."),
         *[node("p", note, class_="quiet") for note in results.notes],
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from models.errors import GoldenMismatch, ModelError, VersionDamaged
 from models.evaluation.command import SPLIT_DEFAULT, EvaluationOptions, Stage
@@ -60,14 +60,14 @@ def evaluate(
         _end(ExitCode.MODEL_REFUSED, str(error))
     except (ModelError, ReplayMisused) as error:
         _end(ExitCode.BAD_SETTINGS, str(error))
-    _write(results, report, details)
     if json:
         print(msgspec.json.encode(results.headline()).decode())
-        return
-    from models.evaluation.table import show
+    else:
+        from models.evaluation.table import show
 
-    console = Console()
-    show(results, console if console.is_terminal else Console(width=PIPED_COLUMNS))
+        console = Console()
+        show(results, console if console.is_terminal else Console(width=PIPED_COLUMNS))
+    _write(results, report, details)
 
 
 def _writable(*paths: Path | None) -> None:
@@ -92,25 +92,37 @@ def _write(results: Results, report: Path | None, details: Path | None) -> None:
             write_page(results, report)
             print(f"report: {report}", file=sys.stderr)
     except OSError as error:
-        print(f"meridian models evaluate: no report was written: {error}", file=sys.stderr)
+        _end(ExitCode.CRASH, f"a report could not be written: {error}. Next: make room, or name another place")
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Stage]:
-    """A bar for each stage, on standard error."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    """A bar for each stage on a terminal's standard error, else a line for every fifth of it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _in_lines
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
 
         def stage(name: str) -> Told:
             task = bars.add_task(name, total=None)
             return lambda done, total: bars.update(task, completed=done, total=total)
 
         yield stage
+
+
+def _in_lines(name: str) -> Told:
+    said = -1
+
+    def told(done: int, total: int) -> None:
+        nonlocal said
+        fifths = done * 5 // max(total, 1)
+        if fifths > said:
+            said = fifths
+            print(f"{name}: {fifths * 20} %", file=sys.stderr, flush=True)
+
+    return told
 
 
 def _end(code: ExitCode, reason: str) -> NoReturn:

@@ -9,11 +9,10 @@ import pytest
 
 from models.encode import FEATURE, FEATURE_NAMES
 from models.errors import GoldenMismatch, VersionDamaged
-from models.evaluate_stream import evaluate, onnx_scorer, table
+from models.evaluation.entrants import onnx_scorer
 from models.export import INPUTS, PADDING_SCORE, Weights, graph_bytes, triton_config
 from models.fit import Lists, fit
-from models.quality import Quality
-from models.records import ItemRecord, SearchRecord, Source
+from models.records import SearchRecord
 from models.registry import compare_golden, load_version
 from models.shop import ShopSettings, generate
 from models.train import LIST_LENGTH, collect, moments, one_list, rank_in, shop_family, train
@@ -179,43 +178,6 @@ def test_ranks_count_ties_by_place_and_misses_as_none() -> None:
             missed = msgspec.structs.replace(step, clicked="not in the catalogue")
             assert rank_in(walk.ask(missed), np.zeros(count, np.float32)) == 0
         walk.tell(step)
-
-
-def test_evaluation_ranks_before_it_learns() -> None:
-    """A scorer that follows the query's clicks cannot know the first click on anything."""
-    items = [ItemRecord(time_ms=0, item=name, title=name) for name in ("one", "two")]
-    searches = [
-        SearchRecord(
-            index=n, time_ms=1000 + n * 60_000, user=f"u{n}", query="q", clicked="two", click_time_ms=1500 + n * 60_000
-        )
-        for n in range(3)
-    ]
-    seen: list[float] = []
-
-    def scorer(tensors: dict[str, np.ndarray]) -> np.ndarray:
-        seen.append(float(tensors["candidate_feats"][0, :, FEATURE["query_share_long"]].max()))
-        scores: np.ndarray = tensors["candidate_feats"][0, :, FEATURE["query_share_long"]]
-        return scores
-
-    tallies = evaluate(Source(name="s", items=items, searches=searches), {"clicks": scorer})
-    assert seen[0] == 0 and seen[1] > 0
-    assert tallies["query_table"].figures().mrr_at_5 == pytest.approx(2 / 3)
-    assert len(tallies["clicks"]) == 3
-    assert "clicks - popularity" in table(tallies)
-    late = evaluate(Source(name="s", items=items, searches=searches), {"clicks": scorer}, ranked_from=1)
-    assert len(late["clicks"]) == 2 and late["query_table"].mrr_at_5 == 1
-
-
-def test_real_searches_are_ranked_better_than_by_both_baselines() -> None:
-    """The first 4,000 searches of a real log: the shipped model leads the exact-query table and popularity."""
-    log = SHIPPED.parents[4] / "shared/data/bestbuy"
-    if not log.is_dir():
-        pytest.skip("the real log is not on this machine (it may not be redistributed)")
-    from models.sources import open_source
-
-    tallies: dict[str, Quality] = evaluate(open_source(log), {"model": onnx_scorer(SHIPPED)}, end=4000)
-    for rival in ("query_table", "popularity"):
-        assert tallies["model"].compare(tallies[rival]).low > 0, rival
 
 
 def test_importing_models_loads_no_runtime() -> None:
