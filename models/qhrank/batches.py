@@ -58,8 +58,11 @@ def lengths(padded: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 def training_batches(
     cases: Cases, size: int, changes: Changes, rng: np.random.Generator
-) -> Iterator[tuple[Inputs, torch.Tensor]]:
-    """One epoch: inputs, and the places (B,) of the clicked candidates. Every case must have one."""
+) -> Iterator[tuple[npt.NDArray[np.int64], Inputs, torch.Tensor]]:
+    """One epoch: numbers of the cases (B,), inputs, and the places (B,) of the clicked candidates.
+
+    Every case must have one.
+    """
     tokens = changed_query_tokens(cases.query_tokens, cases.query, changes.queries_changed, rng)
     known = history_lengths(cases.history_types, changes.histories_cut, rng)
     asked = cases.query != ""
@@ -72,7 +75,7 @@ def training_batches(
         bare = rng.random(len(rows)) < changes.counters_dropped
         items, feats = tensors["candidate_items"], tensors["candidate_feats"]
         feats[bare] = without_counters(feats[bare], items[bare], asked[rows][bare])
-        yield as_inputs(trimmed(tensors)), torch.from_numpy(cases.clicked[rows].astype(np.int64))
+        yield rows, as_inputs(trimmed(tensors)), torch.from_numpy(cases.clicked[rows].astype(np.int64))
 
 
 def _grouped(

@@ -36,7 +36,7 @@ _OPINION_MIN: Final = -12.0
 _OPINION_SPREAD: Final = 4.0
 _DAMPING: Final = 0.3
 """Vectors much shorter than this count as none."""
-_TEXT_WEIGHT: Final = 0.3
+_TEXT_WEIGHT: Final = 0.1
 """The text tower's say at the start of training."""
 
 
@@ -156,6 +156,16 @@ def shortened(vectors: torch.Tensor) -> torch.Tensor:
     return vectors * torch.rsqrt((vectors * vectors).sum(dim=-1, keepdim=True) + _DAMPING**2)
 
 
+def opinion_of(text: torch.Tensor) -> torch.Tensor:
+    """Logarithms of the shares (B, K) that the text tower's scores give the candidates of each list."""
+    return torch.log_softmax(text, dim=-1).clamp(min=_OPINION_MIN)
+
+
+def no_opinion(candidates: torch.Tensor) -> torch.Tensor:
+    """The opinion (B, K) of a text tower that knows nothing: all candidates alike."""
+    return opinion_of(torch.zeros(candidates.shape).masked_fill(candidates == 0, PADDING_SCORE))
+
+
 class QHRank(nn.Module):
     """Both towers: the tensors of `models.export.INPUTS` in, scores (B, K) out."""
 
@@ -167,10 +177,14 @@ class QHRank(nn.Module):
         self.register_buffer("spread", torch.ones(_FEATURES))
         self.direct = nn.Linear(_FEATURES, 1, bias=False)
         self.text_weight = nn.Parameter(torch.tensor(_TEXT_WEIGHT))
-        self.hidden = nn.Linear(_FEATURES + 1, sizes.hidden)
+        self.hidden = nn.Linear(2 * _FEATURES + 1, sizes.hidden)
         self.deeper = nn.Linear(sizes.hidden, sizes.hidden)
         self.outer = nn.Linear(sizes.hidden, 1, bias=False)
         nn.init.zeros_(self.outer.weight)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Everything but the text tower."""
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("text.")]
 
     def standardise(self, mean: npt.NDArray[np.float32], spread: npt.NDArray[np.float32]) -> None:
         """Take the features' means and spreads (F,), and start where the counters' own order is."""
@@ -188,14 +202,20 @@ class QHRank(nn.Module):
         )
         return scores.masked_fill(candidates == 0, PADDING_SCORE)
 
-    def joined(self, text: torch.Tensor, features: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-        """Scores (B, K) of both towers, from those of the text tower and the features (B, K, F)."""
-        opinion = torch.log_softmax(text, dim=-1).clamp(min=_OPINION_MIN)
+    def joined(self, opinion: torch.Tensor, features: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        """Scores (B, K) from the text tower's opinion (B, K; see `opinion_of`) and the features (B, K, F).
+
+        Each feature counts as it is, and by how far it is from the best of its list: ten clicks mean one thing where
+        the most clicked has eleven, and another where it has a thousand.
+        """
+        padding = candidates == 0
         standard = ((features - self.mean) / self.spread).clamp(-_CLIP, _CLIP)
-        hidden = functional.gelu(self.hidden(torch.cat([standard, opinion.unsqueeze(-1) / _OPINION_SPREAD], dim=-1)))
+        best = standard.masked_fill(padding.unsqueeze(-1), -_CLIP).amax(dim=1, keepdim=True)
+        seen = torch.cat([standard, standard - best, opinion.unsqueeze(-1) / _OPINION_SPREAD], dim=-1)
+        hidden = functional.gelu(self.hidden(seen))
         bent = self.outer(functional.gelu(self.deeper(hidden)))
         both = (self.direct(standard) + bent).squeeze(-1) + self.text_weight * opinion
-        return both.masked_fill(candidates == 0, PADDING_SCORE)
+        return both.masked_fill(padding, PADDING_SCORE)
 
     def forward(
         self,
@@ -215,4 +235,4 @@ class QHRank(nn.Module):
             "candidate_items": candidate_items,
             "candidate_feats": candidate_feats,
         }
-        return self.joined(self.text_scores(inputs), candidate_feats, candidate_items)
+        return self.joined(opinion_of(self.text_scores(inputs)), candidate_feats, candidate_items)

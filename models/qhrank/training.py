@@ -1,17 +1,19 @@
-"""Fitting QHRank: a softmax over each list's candidates, with a text tower that must also stand alone.
+"""Fitting QHRank in three stages: the text tower, then the head that weighs it, then the text tower again.
 
-Every list is seen as it was when it was asked, counters included; in a part of them the counters are taken out, so
-that the same weights rank with and without them. A second loss on the text tower's scores alone keeps it learning
-where the counters already know the answer, which is nearly everywhere.
+A text tower knows the clicks it was fitted to by heart. A head fitted to the same clicks would learn to believe it, and
+be wrong on the next day's: fitted together, QHRank ranked worse than the counters alone. So the text tower is fitted to
+the earlier part of the time, the head to all of it with the tower's opinion withheld wherever the tower has seen the
+answer, and what the head learns is how far to trust an opinion on searches that came later, as it will when it serves.
+In a part of the lists the counters are taken out as well, so that the same weights rank with and without them. Last,
+the text tower is fitted anew up to the end of the time, held-out cases included, for as many epochs as were best: shops
+change, and the newest clicks say the most.
 
-All chance of an epoch comes from the seed and the epoch's number, and a checkpoint is written between epochs: a run
-that was killed and resumed gives the weights of one that was not. The weights are those of the epoch that did best on
-the held-out cases.
+All chance of an epoch comes from the seed, the stage and the epoch's number, and a checkpoint is written between
+epochs: a run that was killed and resumed gives the weights of one that was not.
 """
 
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,17 +21,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-import xxhash
 from torch.nn import functional
 
 from models.cases import Cases
 from models.encode import FEATURE
 from models.errors import CheckpointUnfit, SourceUnreadable
-from models.qhrank.batches import Changes, batch_count, training_batches
-from models.qhrank.judging import Judged, judge
-from models.qhrank.network import QHRank, Sizes
+from models.qhrank.batches import Changes, Inputs, batch_count, training_batches
+from models.qhrank.checkpoint import Checkpoint, mark_of, read_checkpoint, write_checkpoint
+from models.qhrank.judging import Judged, judge, text_scores
+from models.qhrank.network import QHRank, Sizes, no_opinion, opinion_of
 
 Weights = Mapping[str, npt.NDArray[Any]]
+Loss = Callable[[npt.NDArray[np.int64], Inputs, torch.Tensor], torch.Tensor]
+TEXT, HEAD, AGAIN = "text tower", "head", "text tower, up to the end"
+STAGES: Final = (TEXT, HEAD, AGAIN)
 _GRADIENT_MAX: Final = 1.0
 _SPREAD_MIN: Final = 0.05
 """A feature that hardly varies in one shop must not be blown up in another."""
@@ -43,28 +48,35 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int = 7
     sizes: Sizes = Sizes()
-    epochs: int = 12
+    text_epochs: int = 5
+    head_epochs: int = 4
     batch: int = 256
     list_length: int = 96
     """Candidates of each case that are learned from: the strongest and, a third of them, any others."""
-    learning_rate: float = 2e-3
-    """The highest; it rises for the first `warm_up_share` of the steps and falls to nothing at the end."""
+    text_rate: float = 2e-3
+    """The highest learning rate: it rises for the first `warm_up_share` of the steps and falls to nothing after."""
+    head_rate: float = 3e-3
     warm_up_share: float = 0.15
     weight_decay: float = 0.01
     dropout: float = 0.2
-    text_loss: float = 0.5
-    """Weight of the text tower's own loss."""
+    text_share: float = 0.85
+    """Of the cases to learn from, in time: what the text tower is fitted to before the head is."""
+    up_to_end: bool = True
+    """Whether the text tower is fitted again, to the held-out cases as well."""
     changes: Changes = Changes()
-    patience: int = 4
-    """Epochs without a better one after which training ends."""
+    patience: int = 2
+    """Epochs of a stage without a better one after which it ends."""
     threads: int = 2
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Where training is: after every step, and with figures after every epoch."""
+    """Where training is: told after every step, and with figures after every epoch of the head."""
 
+    stage: str
     epoch: int
+    """From 1, through all stages."""
     epochs: int
+    """Of all stages, if none ends early."""
     step: int
     steps: int
     loss: float
@@ -74,28 +86,30 @@ class Progress(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The weights of the best epoch, and how they came about."""
+    """The weights, and how they came about."""
 
     weights: Weights
     sizes: Sizes
     judged: Judged
-    """On the held-out cases."""
+    """On the held-out cases, before the text tower was fitted to them as well."""
     epoch: int
-    """Which was the best, from 1; 0 when the weights that training started from were."""
+    """Which epoch of the head was the best, from 1; 0 when its start was."""
     epochs: int
-    """That were run."""
+    """Of the head that were run."""
+    text_epoch: int
+    """Which epoch of the text tower was the best, and how many it was fitted for again."""
 
 
-@dataclass(slots=True)
-class _Run:
-    """Everything that changes while training goes on."""
-
-    model: QHRank
-    optimizer: Any
-    schedule: Any
-    best: Trained
-    done: int = 0
-    stale: int = field(default=0)
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    name: str
+    cases: Cases
+    parameters: list[Any]
+    epochs: int
+    rate: float
+    loss: Loss
+    judge: Callable[[], tuple[float, Judged | None]]
+    """How good the network is now (the higher, the better), with figures if there are any."""
 
 
 def fit(
@@ -107,32 +121,23 @@ def fit(
     base: Weights | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
-    """Fit to `train` and keep the weights that were best on `held_out`. The same arguments give the same weights.
+    """Fit to `train`, choose on `held_out`. The same arguments give the same weights. Both must be in order of time.
 
     `resume` names a checkpoint: it is gone on from when it is there, and written after every epoch. `base` are weights
     of the same sizes to go on from (fine-tuning). Raises CheckpointUnfit when the checkpoint is of another training,
     SourceUnreadable when there is nothing to learn from or to judge by.
     """
-    _check(train, held_out)
+    _check(train, held_out, settings)
     torch.set_num_threads(settings.threads)
+    mark = mark_of((train, held_out), settings, base or {})
     train = shortened_lists(train.take(train.clicked >= 0), settings.list_length, settings.seed)
-    steps = batch_count(len(train), settings.batch)
-    run = _start(train, held_out, settings, base, steps * settings.epochs)
-    mark = _mark(train, held_out, settings, base)
-    if resume is not None and resume.exists():
-        _read_checkpoint(resume, run, mark)
-    while run.done < settings.epochs and run.stale < settings.patience:
-        loss = _epoch(run, train, settings, steps, on_progress)
-        run.done += 1
-        judged = judge(run.model, held_out)
-        better = judged.merit > run.best.judged.merit
-        run.stale = 0 if better else run.stale + 1
-        if better:
-            run.best = Trained(_weights_of(run.model), settings.sizes, judged, run.done, run.done)
-        if resume is not None:
-            _write_checkpoint(resume, run, mark)
-        on_progress(Progress(run.done, settings.epochs, steps, steps, loss, judged))
-    return Trained(run.best.weights, settings.sizes, run.best.judged, run.best.epoch, run.done)
+    fitting = _Fitting(train, held_out, settings, base, on_progress)
+    if resume is None:
+        return fitting.run(lambda: None)
+    if resume.exists():
+        fitting.state = read_checkpoint(resume, mark)
+        fitting.model.load_state_dict(fitting.state.model)
+    return fitting.run(lambda: write_checkpoint(resume, fitting.state, mark))
 
 
 def network_of(weights: Weights, sizes: Sizes) -> QHRank:
@@ -159,114 +164,200 @@ def shortened_lists(cases: Cases, length: int, seed: int) -> Cases:
     return cases.with_candidates(np.concatenate([order[:, :strong], others], axis=1))
 
 
-def _check(train: Cases, held_out: Cases) -> None:
-    for name, cases in (("to learn from", train), ("held out", held_out)):
-        if not (cases.clicked >= 0).any():
+def _check(train: Cases, held_out: Cases, settings: TrainingSettings) -> None:
+    """There must be something for every stage."""
+    clicks = train.clicked >= 0
+    enough = 2 <= int(clicks.sum() * settings.text_share) < int(clicks.sum())
+    for name, fits in (("to learn from", enough), ("held out", bool((held_out.clicked >= 0).any()))):
+        if not fits:
             raise SourceUnreadable(
-                f"of {len(cases)} searches {name} none has a click on a candidate; use a longer log, or a catalogue "
-                "that holds the clicked items"
+                f"among the {len(train)} and {len(held_out)} searches there are too few {name} with a click on a "
+                "candidate; use a longer log, or a catalogue that holds the clicked items"
             )
 
 
-def _start(train: Cases, held_out: Cases, settings: TrainingSettings, base: Weights | None, steps: int) -> _Run:
-    torch.manual_seed(settings.seed)
-    model = QHRank(settings.sizes, settings.dropout)
-    if base is not None:
-        model.load_state_dict(network_of(base, settings.sizes).state_dict())
-    else:
-        sample = train.candidate_feats[train.candidate_items != 0][::_SAMPLE_EVERY].astype(np.float32)
-        model.standardise(sample.mean(axis=0), sample.std(axis=0) + np.float32(_SPREAD_MIN))
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+def _copied(model: QHRank) -> dict[str, Any]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+class _Fitting:
+    """One training, wherever it stands."""
+
+    def __init__(
+        self,
+        train: Cases,
+        held_out: Cases,
+        settings: TrainingSettings,
+        base: Weights | None,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.train = train
+        self.held_out = held_out
+        self.settings = settings
+        self.base = base
+        self.on_progress = on_progress
+        self.early = int(len(train) * settings.text_share)
+        self.model = self.fresh()
+        self.state = Checkpoint(_copied(self.model), _copied(self.model))
+
+    def fresh(self) -> QHRank:
+        """The network as training starts from it; the same every time."""
+        torch.manual_seed(self.settings.seed)
+        model = QHRank(self.settings.sizes, self.settings.dropout)
+        if self.base is not None:
+            model.load_state_dict(network_of(self.base, self.settings.sizes).state_dict())
+        else:
+            sample = self.train.candidate_feats[self.train.candidate_items != 0][::_SAMPLE_EVERY].astype(np.float32)
+            model.standardise(sample.mean(axis=0), sample.std(axis=0) + np.float32(_SPREAD_MIN))
+        return model
+
+    def run(self, keep: Callable[[], None]) -> Trained:
+        """Go through the stages that are left; `keep` is called after every epoch."""
+        state = self.state
+        while state.stage < len(STAGES):
+            name = STAGES[state.stage]
+            self.run_stage(self.stage(name), keep)
+            self.model.load_state_dict(state.best)
+            if name == TEXT:
+                state.text_epoch = state.best_epoch
+            elif name == HEAD:
+                state.head_epoch, state.head_epochs = state.best_epoch, state.done
+            state.stage += 1
+            state.done = state.stale = state.best_epoch = 0
+            state.optimizer, state.schedule = {}, {}
+        judged = msgspec.json.decode(state.judged, type=Judged)
+        weights = {name: tensor.numpy() for name, tensor in state.best.items()}
+        return Trained(weights, self.settings.sizes, judged, state.head_epoch, state.head_epochs, state.text_epoch)
+
+    def stage(self, name: str) -> "_Stage":
+        """What a stage fits, to what, and how it is judged."""
+        settings, model = self.settings, self.model
+        text = list(model.text.parameters())
+        if name == TEXT:
+            early, late = self.train.take(slice(0, self.early)), self.train.take(slice(self.early, None))
+            return _Stage(
+                name,
+                early,
+                text,
+                settings.text_epochs,
+                settings.text_rate,
+                self.text_loss,
+                lambda: (-judge(model, late).text_alone.loss, None),
+            )
+        if name == HEAD:
+            head = model.head_parameters()
+            return _Stage(
+                name, self.train, head, settings.head_epochs, settings.head_rate, self.head_loss(), self.judge_head
+            )
+        if settings.up_to_end and not self.state.done:
+            model.text.load_state_dict(self.fresh().text.state_dict())
+        to_end = shortened_lists(self.held_out.take(self.held_out.clicked >= 0), settings.list_length, settings.seed)
+        everything = Cases.concatenate([self.train, to_end])
+        return _Stage(
+            name,
+            everything,
+            text,
+            self.state.text_epoch if settings.up_to_end else 0,
+            settings.text_rate,
+            self.text_loss,
+            lambda: (float(self.state.done), None),  # there is nothing left to judge by: the last epoch is taken
+        )
+
+    def run_stage(self, stage: _Stage, keep: Callable[[], None]) -> None:
+        """Fit until the last epoch, or until no better one came for a while; the state holds the best one."""
+        state, settings = self.state, self.settings
+        steps = batch_count(len(stage.cases), settings.batch)
+        optimizer, schedule = _optimizer(stage, settings, steps)
+        if state.optimizer:
+            optimizer.load_state_dict(state.optimizer)
+            schedule.load_state_dict(state.schedule)
+        else:
+            state.best = _copied(self.model)
+            self.take_if_better(stage, first=True)
+        while state.done < stage.epochs and state.stale < settings.patience:
+            loss = self.epoch(stage, optimizer, schedule, steps)
+            state.done += 1
+            judged = self.take_if_better(stage)
+            state.model = _copied(self.model)
+            state.optimizer, state.schedule = optimizer.state_dict(), schedule.state_dict()
+            keep()
+            self.on_progress(self.progress(stage, state.done, steps, steps, loss, judged))
+
+    def take_if_better(self, stage: _Stage, *, first: bool = False) -> Judged | None:
+        """Judge the network as it is now, and remember it when none was better. NaN is never better."""
+        state = self.state
+        merit, judged = stage.judge()
+        if first or merit > state.best_merit:
+            state.best, state.best_merit, state.best_epoch, state.stale = _copied(self.model), merit, state.done, 0
+            if judged is not None:
+                state.judged = msgspec.json.encode(judged).decode()
+        else:
+            state.stale += 1
+        return judged
+
+    def epoch(self, stage: _Stage, optimizer: Any, schedule: Any, steps: int) -> float:
+        """One pass over the stage's cases; returns the mean loss."""
+        chance = np.random.SeedSequence((self.settings.seed, self.state.stage, self.state.done))
+        torch.manual_seed(int(chance.generate_state(1)[0]))
+        rng = np.random.Generator(np.random.PCG64(chance))
+        self.model.train()
+        total = 0.0
+        batches = training_batches(stage.cases, self.settings.batch, self.settings.changes, rng)
+        for step, (rows, inputs, clicked) in enumerate(batches, start=1):
+            loss = stage.loss(rows, inputs, clicked)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(stage.parameters, _GRADIENT_MAX)
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+            self.on_progress(self.progress(stage, self.state.done + 1, step, steps, total / step))
+        return total / max(steps, 1)
+
+    def progress(
+        self, stage: _Stage, epoch: int, step: int, steps: int, loss: float, judged: Judged | None = None
+    ) -> Progress:
+        """Where training is, epochs counted through all stages."""
+        settings, before = self.settings, 0
+        if stage.name != TEXT:
+            before += settings.text_epochs
+        if stage.name == AGAIN:
+            before += settings.head_epochs
+        again = self.state.text_epoch or settings.text_epochs
+        epochs = settings.text_epochs + settings.head_epochs + again
+        return Progress(stage.name, before + epoch, epochs, step, steps, loss, judged)
+
+    def text_loss(self, _: npt.NDArray[np.int64], inputs: Inputs, clicked: torch.Tensor) -> torch.Tensor:
+        """Of the text tower's own scores."""
+        return functional.cross_entropy(self.model.text_scores(inputs), clicked)
+
+    def head_loss(self) -> Loss:
+        """Of both together, the text tower's opinion withheld where it was fitted to the answer."""
+        late = torch.from_numpy(text_scores(self.model, self.train.take(slice(self.early, None))))
+
+        def loss(rows: npt.NDArray[np.int64], inputs: Inputs, clicked: torch.Tensor) -> torch.Tensor:
+            items = inputs["candidate_items"]
+            unseen = torch.from_numpy(rows >= self.early)
+            text = late[torch.from_numpy(np.maximum(rows - self.early, 0))]
+            opinion = torch.where(unseen[:, None], opinion_of(text), no_opinion(items))
+            return functional.cross_entropy(self.model.joined(opinion, inputs["candidate_feats"], items), clicked)
+
+        return loss
+
+    def judge_head(self) -> tuple[float, Judged | None]:
+        """On the held-out cases."""
+        judged = judge(self.model, self.held_out)
+        return judged.merit, judged
+
+
+def _optimizer(stage: _Stage, settings: TrainingSettings, steps: int) -> tuple[Any, Any]:
+    decayed = [parameter for parameter in stage.parameters if parameter.ndim >= 2]
+    others = [parameter for parameter in stage.parameters if parameter.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
+        lr=stage.rate,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=steps, pct_start=settings.warm_up_share
+        optimizer, stage.rate, total_steps=max(steps * stage.epochs, 1), pct_start=settings.warm_up_share
     )
-    best = Trained(_weights_of(model), settings.sizes, judge(model, held_out), 0, 0)
-    return _Run(model, optimizer, schedule, best)
-
-
-def _epoch(
-    run: _Run, train: Cases, settings: TrainingSettings, steps: int, on_progress: Callable[[Progress], None]
-) -> float:
-    """One pass over the cases; returns the mean loss."""
-    chance = np.random.SeedSequence((settings.seed, 2, run.done))
-    torch.manual_seed(int(chance.generate_state(1)[0]))
-    rng = np.random.Generator(np.random.PCG64(chance))
-    run.model.train()
-    total = 0.0
-    batches = training_batches(train, settings.batch, settings.changes, rng)
-    for step, (inputs, clicked) in enumerate(batches, start=1):
-        text = run.model.text_scores(inputs)
-        both = run.model.joined(text, inputs["candidate_feats"], inputs["candidate_items"])
-        loss = functional.cross_entropy(both, clicked) + settings.text_loss * functional.cross_entropy(text, clicked)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), _GRADIENT_MAX)
-        run.optimizer.step()
-        run.schedule.step()
-        total += loss.item()
-        on_progress(Progress(run.done + 1, settings.epochs, step, steps, total / step))
-    return total / max(steps, 1)
-
-
-def _weights_of(model: QHRank) -> dict[str, npt.NDArray[Any]]:
-    return {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
-
-
-def _mark(train: Cases, held_out: Cases, settings: TrainingSettings, base: Weights | None) -> str:
-    """Names a training by all that decides its outcome."""
-    digest = xxhash.xxh3_128(msgspec.json.encode(settings))
-    for cases in (train, held_out):
-        for array in (cases.candidate_items, cases.candidate_feats, cases.clicked, cases.query_tokens):
-            digest.update(np.ascontiguousarray(array).data)
-    for name, array in sorted((base or {}).items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _write_checkpoint(path: Path, run: _Run, mark: str) -> None:
-    """Whole or not at all: a kill at any moment leaves the one before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    best = {name: torch.from_numpy(array) for name, array in run.best.weights.items()}
-    with half.open("wb") as sink:
-        torch.save(
-            {
-                "mark": mark,
-                "done": run.done,
-                "stale": run.stale,
-                "model": run.model.state_dict(),
-                "optimizer": run.optimizer.state_dict(),
-                "schedule": run.schedule.state_dict(),
-                "best": best,
-                "best_epoch": run.best.epoch,
-                "best_judged": msgspec.json.encode(run.best.judged).decode(),
-            },
-            sink,
-        )
-        sink.flush()
-        os.fsync(sink.fileno())
-    half.replace(path)
-
-
-def _read_checkpoint(path: Path, run: _Run, mark: str) -> None:
-    try:
-        held = torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises pickle's, zipfile's and its own errors alike
-        raise CheckpointUnfit(f"{path} is no checkpoint ({error}); remove it to train from the start") from error
-    if held["mark"] != mark:
-        raise CheckpointUnfit(
-            f"{path} is of a training with other data or settings; name another file, or remove it to start anew"
-        )
-    run.done, run.stale = held["done"], held["stale"]
-    run.model.load_state_dict(held["model"])
-    run.optimizer.load_state_dict(held["optimizer"])
-    run.schedule.load_state_dict(held["schedule"])
-    weights = {name: tensor.numpy().copy() for name, tensor in held["best"].items()}
-    judged = msgspec.json.decode(held["best_judged"], type=Judged)
-    run.best = Trained(weights, run.best.sizes, judged, held["best_epoch"], run.done)
+    return optimizer, schedule
