@@ -106,7 +106,7 @@ async def test_what_arrived_before_an_interruption_is_not_sent_again(east: Repos
         part = west.path / MODEL / half / "golden.npz.part"
         assert part.stat().st_size == 20_000
         await fetcher(west, url).fetch(MODEL, "2", sha256)
-    assert ("golden.npz", "bytes=20000-") in peer.asked
+    assert [range_ for name, range_ in peer.asked if name == "golden.npz"] == ["", "bytes=20000-"]
     assert contents(west, "2") == contents(east, "2")
     assert hidden(west) == []
 
@@ -145,6 +145,17 @@ async def test_what_nobody_trusted_signed_gets_no_place(
             await fetcher(west, url).fetch(MODEL, "2", sha256)
     assert west.versions(MODEL) == ["1"]
     assert hidden(west) == []
+
+
+async def test_a_folder_that_the_settings_name_takes_nothing_unsigned_from_peers(
+    east: Repository, tmp_path: Path
+) -> None:
+    """Whoever set it vouches for what lies there, not for what others send."""
+    sha256 = add_version(east, "2", key=None)
+    given = Repository(tmp_path / "given", tmp_path / "given", east.trusted_keys_file, asks_for_signatures=True)
+    async with listening(Peer(east)) as url:
+        with pytest.raises(VersionOutOfReach, match=r"manifest.sig is missing"):
+            await fetcher(given, url).fetch(MODEL, "2", sha256)
 
 
 async def test_a_manifest_that_leads_out_of_the_folder_is_refused(east: Repository, west: Repository) -> None:
