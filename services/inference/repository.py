@@ -19,7 +19,6 @@ import msgspec
 
 from models import registry, signing
 from models.errors import ModelError
-from models.export import triton_config
 from models.registry import CONFIG_FILE, MANIFEST_FILE
 from services.common.logging import get_logger
 from services.inference.errors import ModelRefused
@@ -124,10 +123,13 @@ class Repository:
             ) from error
 
     def config_written(self, model: str) -> None:
-        """Give a model that came from elsewhere the configuration that Triton wants beside its versions."""
+        """Give a model that came from elsewhere the least that Triton wants beside its versions; it reads the rest.
+
+        `models.export.triton_config` says more, at 100 MB of what retrieval needs in a process that only scores.
+        """
         config = self.path / model / CONFIG_FILE
         if not config.exists():
-            config.write_text(triton_config(model))
+            config.write_text(f'name: "{model}"\nbackend: "onnxruntime"\n')
 
     def remember(self, model: str, named: Named) -> None:
         """Keep what was champion, for a start while the coordination store is away."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +193,11 @@ def test_the_shipped_version_is_sound() -> None:
     assert numbers
     folder = settings.model_repository / settings.model / str(numbers[-1])
     assert set(load(folder, OPTIONS, buckets, SystemClock().monotonic).paces) == set(buckets.candidates)
+
+
+def test_the_worker_carries_nothing_that_only_retrieval_and_training_need() -> None:
+    """Numba alone is 100 MB in each worker: a single import of a neighbouring module brings it in unseen."""
+    heavy = ("numba", "tantivy", "torch", "scipy", "onnx", "confluent_kafka", "cryptography")
+    code = f"import services.inference.server, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
