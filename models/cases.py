@@ -8,6 +8,7 @@ are kept as the worker gets them, because rounding makes ties.
 """
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -108,7 +109,7 @@ class Cases:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return Cases(**{field.name: arrays[field.name] for field in fields(Cases)})
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise SourceUnreadable(f"{path} holds no cases ({error}); remove it, it is made again") from error
 
     @staticmethod

@@ -10,6 +10,7 @@ processor, and a set that asks for one order of them would refuse a sound model 
 
 import io
 import warnings
+import zipfile
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -142,5 +143,5 @@ def read_weights(content: bytes) -> tuple[dict[str, npt.NDArray[Any]], Sizes]:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             sizes = msgspec.json.decode(str(arrays[_SIZES]), type=Sizes)
             return {name: arrays[name] for name in arrays.files if name != _SIZES}, sizes
-    except (KeyError, ValueError, OSError, msgspec.DecodeError) as error:
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile, msgspec.DecodeError) as error:
         raise VersionDamaged(f"{WEIGHTS_FILE} holds no weights of QHRank ({error}); train the version again") from error

@@ -157,7 +157,8 @@ def shortened_lists(cases: Cases, length: int, seed: int) -> Cases:
         return cases
     rng = np.random.Generator(np.random.PCG64((seed, 1)))
     order_by = cases.candidate_feats[:, :, FEATURE["blend"]] + (cases.candidate_items != 0).astype(np.float32)
-    order_by[np.arange(len(cases)), np.maximum(cases.clicked, 0)] += 2.0 * (cases.clicked >= 0)
+    hits = np.flatnonzero(cases.clicked >= 0)
+    order_by[hits, cases.clicked[hits]] = np.inf
     order = np.argsort(-order_by, axis=1, kind="stable")
     strong = length - int(length * _RANDOM_SHARE)
     others = rng.permuted(order[:, strong:], axis=1)[:, : length - strong]
