@@ -218,10 +218,10 @@ class Leadership(ABC):
         return [member, *(one for one in others if one.is_up and not one.is_empty and self._connected(member, one))]
 
     def _connected(self, one: Member, other: Member) -> bool:
-        return one is other or all(
-            not (link.is_cut or link.etcd_cut)
-            for link in (self._network.link(one.site, other.site), self._network.link(other.site, one.site))
-        )
+        if one is other:
+            return True
+        there, back = self._network.link(one.site, other.site), self._network.link(other.site, one.site)
+        return not (there.is_cut or there.etcd_cut or back.is_cut or back.etcd_cut)
 
     def _knows_leader(self, member: Member) -> bool:
         return self._kernel.now - member.heard_at <= self._election_seconds

@@ -157,16 +157,16 @@ class SimTail(RankingsTail):
             self._task.cancel()
 
     async def _run(self) -> None:
-        broker = self._kafka.broker
+        changed = self._kafka.broker.changed_of("rankings")
         while True:
             if not self._kafka.is_up():
                 self._trouble = "no broker can be reached"
-                await broker.changed.wait(TAIL_WAIT_SECONDS)
+                await changed.wait(TAIL_WAIT_SECONDS)
                 continue
             self._trouble = None
             for message in self._read():
                 self._take(message)
-            await broker.changed.wait(TAIL_WAIT_SECONDS)
+            await changed.wait(TAIL_WAIT_SECONDS)
 
     def _read(self) -> list[Message]:
         """What came; one that lost its place (the log was cut) goes on at the end."""

@@ -134,6 +134,7 @@ class Broker:
         self.site = site
         self.changed = Signal()
         """Told at every append, and when logs were cut, emptied or wiped."""
+        self._changed_of: dict[str, Signal] = {}
         self.disk_full = False
         """Appends raise DiskFull while it is."""
         self.cluster_id = ""
@@ -146,6 +147,10 @@ class Broker:
         self._topic_ids: dict[str, str] = {}
         self.wipe()
 
+    def changed_of(self, kind: str) -> Signal:
+        """As `changed`, but of appends only those to logs of one kind, as `events`: most readers want one kind."""
+        return self._changed_of.setdefault(kind, Signal())
+
     # Topics.
 
     def make_topic(self, log: str, partitions: int) -> None:
@@ -156,7 +161,7 @@ class Broker:
             raise DiskFull(f"the disk of {self.site} is full: {log} cannot be made")
         self._logs[log] = [_Partition(leader_epoch=0) for _ in range(partitions)]
         self._topic_ids[log] = f"{self._draw.getrandbits(128):032x}"
-        self.changed.tell()
+        self._tell_all()
 
     def partition_counts(self) -> dict[str, int]:
         """Every log, and how many partitions it has."""
@@ -200,6 +205,8 @@ class Broker:
         if not found.epoch_starts or found.epoch_starts[-1][0] != found.leader_epoch:
             found.epoch_starts.append((found.leader_epoch, offset))
         self.changed.tell()
+        if (signal := self._changed_of.get(log.rpartition(".")[2])) is not None:
+            signal.tell()
         return offset
 
     def read(self, log: str, partition: int, start: int, max: int = 500) -> Sequence[LogRecord]:
@@ -273,7 +280,7 @@ class Broker:
         found = self._partition(log, partition)
         loss = Loss(log, partition, found.low, found.end)
         self._logs[log][partition] = _Partition(found.leader_epoch)
-        self.changed.tell()
+        self._tell_all()
         return loss
 
     def delete_before(self, log: str, partition: int, offset: int) -> None:
@@ -289,20 +296,24 @@ class Broker:
         for partitions in self._logs.values():
             for found in partitions:
                 found.leader_epoch += 1
-        self.changed.tell()
+        self._tell_all()
 
     def wipe(self) -> None:
         """Lose everything: another cluster, without logs."""
         self.cluster_id = f"{self.site}-{self._draw.getrandbits(64):016x}"
         self._logs, self._topic_ids = {}, {}
-        self.changed.tell()
+        self._tell_all()
 
     def _cut_to(self, log: str, partition: int, end: int) -> Loss:
         found = self._logs[log][partition]
         loss = Loss(log, partition, end, found.end)
         found.cut_to(end)
-        self.changed.tell()
+        self._tell_all()
         return loss
+
+    def _tell_all(self) -> None:
+        for signal in (self.changed, *self._changed_of.values()):
+            signal.tell()
 
     def _flush_when_due(self) -> None:
         # What came since the last flush is lost together, so a flush that is overdue happens before the next append.

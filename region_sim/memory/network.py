@@ -51,7 +51,10 @@ class Network:
 
     def link(self, source: str, target: str) -> DirectedLink:
         """The link in one direction."""
-        return self._links.setdefault((source, target), DirectedLink())
+        found = self._links.get((source, target))
+        if found is None:
+            found = self._links[source, target] = DirectedLink()
+        return found
 
     def passes(self, source: str, target: str, *, is_etcd: bool = False) -> float | None:
         """Seconds that one message takes; None when it is lost."""

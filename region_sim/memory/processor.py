@@ -75,6 +75,8 @@ class ProcessorPart:
         """Set once the state is there."""
         self.state = State(self._settings.parameters)
         self.logs = KnownLogs(Logs(site.incarnation, (site.incarnation,), site.world.settings.partitions))
+        self._counts: dict[str, int] = {}
+        """The logs that stood here when they were last looked at."""
         self._surface = Surface(CollectorRegistry())
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         book = RouteBook()
@@ -167,8 +169,11 @@ class ProcessorPart:
         """Learn of the logs that stand here; returns the lives that are new."""
         if not self._site.kafka.is_up():
             return []
-        now = self.logs.now
-        topics = [name for name, count in self._site.broker.partition_counts().items() if count == now.partitions]
+        counts = self._site.broker.partition_counts()
+        if counts == self._counts:
+            return []
+        now, self._counts = self.logs.now, counts
+        topics = [name for name, count in counts.items() if count == now.partitions]
         lives = lives_among(topics, self._site.world.regions)
         new = [name for name in lives if name not in now.incarnations]
         if new:
@@ -268,6 +273,7 @@ class ProcessorPart:
     async def _read(self, seen: SimEpochsSeen) -> None:
         """Bring the records of every log to the intake, in order, for ever."""
         site, broker = self._site, self._site.broker
+        changed = broker.changed_of("events")
         # Not `read_to` itself: what a hold keeps back was delivered, and would be read again and again.
         at = dict(self.intake.read_to)
         while True:
@@ -287,7 +293,7 @@ class ProcessorPart:
                 if took:
                     continue
             # A fetch with nothing to bring takes so long: well within the silence that asks for a proof.
-            await broker.changed.wait(self._settings.fetch_wait_ms / 1000)
+            await changed.wait(self._settings.fetch_wait_ms / 1000)
 
     async def _take(self, seen: SimEpochsSeen, place: Place, start: int) -> int:
         """Hand on what stands there; returns where the next record stands."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -22,7 +23,7 @@ from streams.truncation import LogUnreachableError, Place
 _LIFE: Final = re.compile(r"([a-z][a-z0-9]*)-[1-9][0-9]*")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Logs:
     """The lives whose logs stand in this region's Kafka."""
 
@@ -34,14 +35,19 @@ class Logs:
 
     def is_copy(self, log: str) -> bool:
         """Whether a log was first written elsewhere, or in an earlier life."""
-        return log not in (events_log(self.own), rankings_log(self.own))
+        return log not in self._own_logs
+
+    @cached_property
+    def _own_logs(self) -> tuple[str, str]:
+        """Asked of every record, so made once."""
+        return events_log(self.own), rankings_log(self.own)
 
     @property
     def events(self) -> list[str]:
         """The logs that are folded."""
         return [events_log(incarnation) for incarnation in self.incarnations]
 
-    @property
+    @cached_property
     def places(self) -> list[Place]:
         """Every partition that is folded."""
         return [(log, partition) for log in self.events for partition in range(self.partitions)]

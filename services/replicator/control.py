@@ -94,6 +94,8 @@ class PartitionControl:
 
     def alarm(self, now: float) -> str:
         """What is wrong; empty when nothing is."""
+        if not self.alarms:
+            return ""
         self.alarms = {key: found for key, found in self.alarms.items() if found.until is None or found.until > now}
         return "; ".join(found.text for found in self.alarms.values())
 

@@ -61,12 +61,17 @@ class Peer:
         self._answered_at: float | None = None
         self._report_at = 0.0
         self._reason = ""
+        self._seen = KafkaSeen(reachable=False)
         self._holds: dict[Place, tuple[int, int]] = {}
 
     @property
     def seen(self) -> KafkaSeen:
         """What its Kafka shows of itself now."""
-        return KafkaSeen(self.is_fresh(self.contact) and bool(self.cluster_id), self.cluster_id)
+        reachable, found = self.is_fresh(self.contact) and bool(self.cluster_id), self._seen
+        # Asked for every partition of every log, and nearly always what it was.
+        if found.reachable is not reachable or found.cluster_id != self.cluster_id:
+            found = self._seen = KafkaSeen(reachable, self.cluster_id)
+        return found
 
     def is_fresh(self, contact: int) -> bool:
         """Whether `contact` is still unbroken. Called from other threads as well."""

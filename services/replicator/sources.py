@@ -55,6 +55,8 @@ def cluster_alarm(life: Life, kafka: KafkaSeen) -> str | None:
 
 def limit_of(life: Life, log: str, partition: int) -> int | None:
     """The first offset that must not be copied from the origin itself, because its log was cut there; None for none."""
+    if not life.cuts:
+        return None
     return min((cut.found for cut in life.cuts if (cut.log, cut.partition) == (log, partition)), default=None)
 
 

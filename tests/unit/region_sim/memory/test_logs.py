@@ -253,6 +253,25 @@ def test_a_reader_wakes_when_there_is_something(world: World) -> None:
     world.kernel.run(main())
 
 
+def test_who_reads_one_kind_of_log_is_not_woken_for_another(world: World) -> None:
+    """But for whatever else happens to logs."""
+
+    async def waited(seconds: float) -> bool:
+        return await world.broker.changed_of("rankings").wait(seconds)
+
+    async def main() -> None:
+        world.broker.make_topic("east-1.rankings", 1)
+        world.kernel.call_later(0.5, world.append, b"0")
+        assert not await waited(1.0)
+        world.kernel.call_later(0.5, world.broker.append, "east-1.rankings", 0, b"0")
+        assert await waited(1.0)
+        for happens in (world.broker.restart, world.broker.wipe):
+            world.kernel.call_later(0.5, happens)
+            assert await waited(1.0)
+
+    world.kernel.run(main())
+
+
 def test_one_seed_gives_the_same_ids() -> None:
     """And another one others."""
     first, same, other = World(1), World(1), World(2)

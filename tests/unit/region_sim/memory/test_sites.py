@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from region_sim.memory.processor import ProcessorPart
 from services.coordination.region_record import acknowledged_ends
 from tests.support.memory_world import SmallWorld
 
@@ -229,6 +230,27 @@ def test_single_processes_come_back_and_a_processor_knows_what_it_knew() -> None
         recorded = await acknowledged_ends(small.world.etcd.store(active), f"{active}-1.events")
         assert recorded == {place[1]: end for place, end in ends_of(small) if place[0] == f"{active}-1.events"}
         assert site.endings == []
+
+    SmallWorld().run(main)
+
+
+def test_a_record_that_a_hold_keeps_back_is_delivered_once() -> None:
+    """A processor that stands still to be compared was given it: reading it again and again would stop the world."""
+
+    async def main(small: SmallWorld) -> None:
+        active = small.serving()
+        processor = small.world.sites[active].parts["processor"]
+        assert isinstance(processor, ProcessorPart)
+        await small.until(lambda: processor.gate is not None, 30.0, "the processor's own work")
+        hold = processor.intake.hold()
+        steps = small.world.kernel.steps
+        event = small.event("click", "i3", user="u1", query="shoes")
+        assert await small.publish(active, [event]) == 200
+        await asyncio.sleep(1.0)
+        assert len(hold.kept) == 1
+        assert small.world.kernel.steps - steps < 2_000
+        await processor.intake.release(hold)
+        await small.until_equal()
 
     SmallWorld().run(main)
 
