@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from models.cases import collect_cases
 from models.errors import EvaluationImpossible
 from models.evaluation.entrants import Scorer
 from models.evaluation.trial import Progress
 from models.records import Source
+
+if TYPE_CHECKING:  # its module needs torch
+    from models.qhrank.training import TrainingSettings
 
 QHRANK: Final = "qhrank"
 FITTED_SHARE: Final = 8 / 9
@@ -45,7 +46,7 @@ def needed(split: int, library: str = "torch") -> None:
 
 
 def train_before(
-    source: Source, split: int, seed: int, stage: Callable[[str], Progress], epochs: int | None = None
+    source: Source, split: int, seed: int, stage: Callable[[str], Progress], settings: "TrainingSettings | None" = None
 ) -> TrainedHere:
     """Fit QHRank to the first 8/9 of the rows before `split`, and keep the epoch that was best on the rest of them."""
     from models.qhrank.scoring import scorer_of
@@ -64,13 +65,10 @@ def train_before(
     def tell(now: Training) -> None:
         bar((now.epoch - 1) * now.steps + now.step, now.epochs * now.steps)
 
-    settings = TrainingSettings(seed=seed)
-    if epochs is not None:
-        settings = msgspec.structs.replace(settings, epochs=epochs)
-    trained = fit(train, held_out, settings, on_progress=tell)
+    trained = fit(train, held_out, settings or TrainingSettings(seed=seed), on_progress=tell)
     bar(1, 1)
     note = (
-        f"{QHRANK} was fitted to rows {first + 1:,} to {edge:,}; rows up to {split:,} chose epoch {trained.epoch} of "
-        f"{trained.epochs}. Without +stream its counters are as of the split."
+        f"{QHRANK} was trained here on rows {first + 1:,} to {split:,}, those from {edge + 1:,} on held out to choose "
+        "by. Without +stream its counters are as of the split."
     )
     return TrainedHere({QHRANK: scorer_of(trained)}, [note])
