@@ -56,7 +56,6 @@ def test_it_learns_from_text_and_from_counters(trained: Trained) -> None:
     """Better than it started, which is the counters' order alone (0.62 here); and the text tower knows its part."""
     judged = trained.judged
     assert judged.with_counters.mrr_at_5 > 0.7
-    assert judged.without_counters.mrr_at_5 > 0.6
     assert judged.text_alone.mrr_at_5 > 0.6
     assert trained.text_epoch >= 2
 
