@@ -1,7 +1,8 @@
 """The inference worker of a simulated region: a fixed linear model over two counters, and how it is reached.
 
 The model is not simulated. What is kept is what a drill looks at: a worker that is dead or hangs, a model file that
-does not load, one that loads and predicts something else and therefore fails its golden set.
+does not load, one that loads and predicts something else and therefore fails its golden set, and one that is sound and
+not the champion that the world's alias names.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+from aiohttp import web
 
 from region_sim.memory.network import Unreachable
 from region_sim.memory.session import RouteBook
 from services.common.health import Health
+from services.controller.api import json_response
 from services.inference.client import InferenceExpired, InferenceRefused, InferenceUnavailable
+from services.inference.report import ChampionReport, NamedVersion, ServingVersion
 from services.processor.ladder import Scored, Tensors
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 FEATURES: Final = "features"
 COMPUTE_SECONDS: Final = 0.02
+CHAMPION_PATH: Final = "/v2/repository/models/ranker/champion"
 GOLDEN_INPUT: Final = np.array([[3.0, 1.0], [0.0, 2.0], [1.0, 1.0]], np.float32)
 
 
@@ -62,10 +67,12 @@ class InferencePart:
             self.problem = "the model cannot be loaded: it is not what its manifest says"
         elif not np.allclose(self.model.scores(GOLDEN_INPUT), GOOD.scores(GOLDEN_INPUT)):
             self.problem = "the model fails its golden set"
+        self._world = site.world
         book = RouteBook()
         health = Health()
         health.add("model", lambda: self.problem)
         health.add_routes(book.as_application())
+        book.add_get(CHAMPION_PATH, self._champion)
         site.world.books[site.name, "inference"] = book
 
     async def run(self) -> None:
@@ -75,6 +82,24 @@ class InferencePart:
     def blocker(self) -> str | None:
         """See Part."""
         return self.problem
+
+    async def _champion(self, _: web.Request) -> web.StreamResponse:
+        named, serves = self._world.champion, None if self.problem is not None else self.model.version
+        blocker = self.problem
+        if blocker is None and serves != named:
+            blocker = f"version {named} is champion, version {serves} serves: no region has it"
+        serving = None if serves is None else ServingVersion(version=serves, sha256="", golden_rows=3, device="cpu")
+        report = ChampionReport(
+            model="ranker",
+            blocker=blocker,
+            named=NamedVersion(version=named, sha256=""),
+            heard=True,
+            serving=serving,
+            standby=None,
+            challenger=None,
+            shadow=None,
+        )
+        return json_response(report)
 
     async def infer(self, tensors: Tensors) -> Scored:
         """What the model says. Raises InferenceRefused."""

@@ -21,6 +21,7 @@ from region_sim.memory.clocks import MachineClock
 from region_sim.memory.etcd import EtcdModel
 from region_sim.memory.etcd_watches import PROGRESS_SECONDS
 from region_sim.memory.frames import OpenedFrames
+from region_sim.memory.inference import GOOD
 from region_sim.memory.kernel import Kernel, Process
 from region_sim.memory.network import OUTSIDE, Network, Unreachable
 from region_sim.memory.session import BASE_PORT, RouteBook, SimRequest, as_session
@@ -236,6 +237,8 @@ class World:
         self.counts: Counter[str] = Counter()
         """What the coverage of a campaign is told at the end: `gate_refusals` (a shut gate gave no ranking),
         `stale_dropped` (a ranking of a smaller epoch was thrown away), `replays` (a processor read a log again)."""
+        self.champion = GOOD.version
+        """The version of the ranking model that the alias names."""
         self.books: dict[tuple[str, str], RouteBook] = {}
         """By site and process: what a running process answers over HTTP."""
         self.sites: dict[str, MemorySite] = {

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from services.controller.blockers import active_pause, own_blocker, promotion_blocker, right_to_act
+from services.controller.blockers import (
+    active_pause,
+    eligible,
+    is_last_resort,
+    own_blocker,
+    promotion_blocker,
+    right_to_act,
+)
 from services.controller.board import leader_of
 from services.controller.client import Leader
 from services.controller.model import CandidateStatus, Limits, Now, Operation, Pause, View
@@ -142,7 +149,12 @@ def _predicates(view: View, limits: Limits, now: Now) -> list[Predicate]:
             not lag.unknown and (lag.events or 0) <= limits.lag_events_max,
         ),
         ("lag seconds", f"{lag.seconds:.1f}", f"{limits.lag_seconds_max:g}", lag.seconds <= limits.lag_seconds_max),
+        ("champion proven by its golden set", data.champion or "yes", "yes", data.champion is None),
         ("hold-down", f"{held_down:.0f} s: {view.hold_down_because}" if held_down else "none", "none", not held_down),
         ("could take over", own_blocker(view, limits) or "yes", "yes", own_blocker(view, limits) is None),
     ]
+    if is_last_resort(view, limits):
+        others = eligible(view.store.candidates, view.regions, besides=view.region)
+        able = f"{others[0].region} could with its champion" if others else "no region could with its champion"
+        found.append(("as a last resort", able, "no region could", not others))
     return [Predicate(name=name, value=value, limit=limit, holds=holds) for name, value, limit, holds in found]

@@ -8,7 +8,23 @@ from services.controller.model import CandidateStatus, Limits, Now, Pause, View
 
 
 def own_blocker(view: View, limits: Limits) -> str | None:
-    """Return why this region's data could not take over, whoever asks; what its controller tells the others."""
+    """Return why this region could not take over, whoever asks; what its controller tells the others."""
+    if (blocked := data_blocker(view, limits)) is not None:
+        return blocked
+    champion = view.data.champion
+    return None if champion is None else f"its champion is not proven: {champion}"
+
+
+def is_last_resort(view: View, limits: Limits) -> bool:
+    """Whether only the champion stands against this region.
+
+    Its worker is ready, so a version that reproduced its own golden set ranks here, if not the one that should.
+    """
+    return view.data.champion is not None and data_blocker(view, limits) is None
+
+
+def data_blocker(view: View, limits: Limits) -> str | None:
+    """Return why this region's processes or data could not take over, or None."""
     data = view.data
     if data.sick is not None:
         return data.sick
@@ -32,7 +48,10 @@ def promotion_blocker(view: View, limits: Limits, now: Now) -> str | None:
     if (pause := active_pause(view.store.pause, now)) is not None:
         return paused_sentence(pause, now)
     if (blocked := own_blocker(view, limits)) is not None:
-        return blocked
+        if not is_last_resort(view, limits):
+            return blocked
+        if others := eligible(view.store.candidates, view.regions, besides=view.region):
+            return f"{blocked}; {others[0].region} could take over with it"
     if now.boottime < view.hold_down_until and eligible(view.store.candidates, view.regions, besides=view.region):
         left = view.hold_down_until - now.boottime
         return f"it stands back for another {left:.0f} s: {view.hold_down_because}"
@@ -59,8 +78,20 @@ def eligible(
 ) -> list[CandidateStatus]:
     """Return who could take over, the best first: least is missing, then the deployment's order."""
     found = [each for each in candidates.values() if not each.blocker and each.region != besides]
+    return _ranked(found, regions)
+
+
+def _ranked(found: Sequence[CandidateStatus], regions: Sequence[str]) -> list[CandidateStatus]:
     order = {region: place for place, region in enumerate(regions)}
     return sorted(found, key=lambda each: (each.lag_events or 0, order.get(each.region, len(order))))
+
+
+def last_resorts(
+    candidates: Mapping[str, CandidateStatus], regions: Sequence[str], besides: str = ""
+) -> list[CandidateStatus]:
+    """Return who may take over when nobody could with its champion proven, the best first."""
+    found = [each for each in candidates.values() if each.is_last_resort and each.region != besides]
+    return _ranked(found, regions)
 
 
 def right_to_act(view: View, now: Now) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.common.waiting import news_within
-from services.controller.blockers import own_blocker, right_to_act
+from services.controller.blockers import is_last_resort, own_blocker, right_to_act
 from services.controller.board import LeaseBoard, serving_epoch
 from services.controller.decide import decide
 from services.controller.metrics import ControllerMetrics
@@ -158,6 +158,7 @@ class Controller:
             gateway_url=self._gateway_url,
             control_url=self._control_url,
             blocker=own_blocker(view, self.limits) or "",
+            is_last_resort=is_last_resort(view, self.limits),
             serving_epoch=gate.epoch if serves and gate is not None else None,
             epoch_seen=self.election.seen.epoch,
             # Coarse, so that an entry changes when something does and not with every record.

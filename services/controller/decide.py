@@ -10,6 +10,8 @@ from __future__ import annotations
 from services.controller.blockers import (
     active_pause,
     eligible,
+    is_last_resort,
+    last_resorts,
     own_blocker,
     paused_sentence,
     promotion_blocker,
@@ -91,7 +93,8 @@ def _too_sick(view: View, term: OwnTerm, limits: Limits, now: Now) -> str | None
         return None
     if now.boottime - term.since < limits.term_seconds_min:
         return None
-    others = eligible(view.store.candidates, view.regions, besides=view.region)
+    candidates, order = view.store.candidates, view.regions
+    others = eligible(candidates, order, besides=view.region) or last_resorts(candidates, order, besides=view.region)
     if not others:
         return None
     return f"{data.sick}, for {now.boottime - data.sick_since:.0f} s; {others[0].region} can take over"
@@ -135,7 +138,9 @@ def _take_turn(view: View, limits: Limits, now: Now) -> Decision:
     """Nothing stands against this region: campaign, but leave a better one the first try."""
     # Whoever has just lost the lease is most likely dead, and its entry not gone yet: it goes last.
     former = view.store.former
-    ranked = [each.region for each in eligible(view.store.candidates, view.regions, besides=former)]
+    candidates, order = view.store.candidates, view.regions
+    ranked = [each.region for each in eligible(candidates, order, besides=former)]
+    ranked += [each.region for each in last_resorts(candidates, order, besides=former)]
     ranked += [former] if former == view.region else []
     rank = ranked.index(view.region) if view.region in ranked else 0
     gone_seconds = now.boottime - view.store.leader_gone_at
@@ -145,6 +150,8 @@ def _take_turn(view: View, limits: Limits, now: Now) -> Decision:
         cause = f"the lease of {former} ended {gone_seconds:.2f} s ago"
     else:
         cause = f"no region holds the lease, seen for {gone_seconds:.1f} s"
+    if is_last_resort(view, limits):
+        cause += f"; as a last resort, no region has its champion proven: {view.data.champion}"
     return Decision(f"campaigning: {cause}", (Campaign(cause),))
 
 

@@ -63,6 +63,8 @@ class CandidateStatus(msgspec.Struct, frozen=True, kw_only=True):
     control_url: str
     blocker: str
     """Why it could not take over, by its own account; empty when it could."""
+    is_last_resort: bool = False
+    """Only its champion stands against it, and something proven ranks here: better than no region at all."""
     serving_epoch: Epoch | None
     """Under which its gate is open; None when it is shut."""
     epoch_seen: Epoch
@@ -198,6 +200,8 @@ class DataPlane:
     lag: Lag = field(default_factory=Lag)
     unproven: str | None = None
     """Why the state is not yet proven equal to another region's since it was rebuilt."""
+    champion: str | None = "the inference worker was not asked yet"
+    """Why the version that the alias names is not proven to rank here; None when it is, by its golden set."""
 
 
 @dataclass(frozen=True, slots=True)

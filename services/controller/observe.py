@@ -20,6 +20,7 @@ from services.common.waiting import news_within
 from services.controller.model import DataPlane, GateSeen, Lag
 from services.gateway import client as gateway_client
 from services.gateway.client import HeldRequest
+from services.inference import asking as inference_client
 from services.processor import client as processor_client
 from services.processor.client import FrontierPassed
 from services.replicator import client as replicator_client
@@ -96,6 +97,7 @@ class Observer:
                 ("gateway", self._urls.gateway),
             ):
                 tasks.create_task(self._watch_readiness(name, url))
+            tasks.create_task(self._watch_champion())
             tasks.create_task(self._watch_gate())
             tasks.create_task(self._watch_replication())
 
@@ -130,6 +132,19 @@ class Observer:
             return
         since = None if sick is None else self.data.sick_since or self._clock.boottime()
         self._change(replace(self.data, sick=sick, sick_since=since))
+
+    async def _watch_champion(self) -> None:
+        """Ask whether what ranks here is what the alias names, and gave its golden scores; unknown is a no."""
+        failures = 0
+        while True:
+            try:
+                reason = (await inference_client.champion(self._session, self._urls.inference)).blocker
+                failures = 0
+            except ASK_FAILED as problem:
+                reason, failures = f"inference: does not say ({named(problem)})", failures + 1
+            if failures in {0, FAILED_PROBES_MAX} or self.data.champion is not None:
+                self._change(replace(self.data, champion=reason))
+            await self._clock.sleep(self._interval_seconds)
 
     async def _watch_gate(self) -> None:
         while True:

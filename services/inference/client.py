@@ -23,6 +23,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from services.common.clock import Clock, SystemClock
+from services.inference.asking import champion
 from services.inference.breaker import Breaker, BreakerLimits, State
 from services.inference.codec import HEADER_LENGTH, decode_response, encode_request
 from services.inference.errors import (
@@ -46,7 +47,6 @@ __all__ = [
     "champion",
 ]
 
-ANSWER_SECONDS = 1.0
 Array = NDArray[Any]
 SCORES = "scores"
 
@@ -232,19 +232,6 @@ class InferenceClient:
             # The caller's deadline bounds everything; aiohttp's own time-outs would only hide which one it was.
             self._http = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self._http
-
-
-async def champion(session: aiohttp.ClientSession, url: str, model: str = "ranker") -> ChampionReport:
-    """What the worker at `url` says of its champion: `blocker` is None when it serves what the alias names, proven.
-
-    Raises aiohttp.ClientError, TimeoutError after a second, msgspec.DecodeError: not known, which is never success.
-    """
-    async with (
-        asyncio.timeout(ANSWER_SECONDS),
-        session.get(f"{url}/v2/repository/models/{model}/champion") as response,
-    ):
-        response.raise_for_status()
-        return msgspec.json.decode(await response.read(), type=ChampionReport)
 
 
 def _raise_problem(status: int, content: bytes) -> None:

@@ -203,6 +203,11 @@ async def test_operators_are_refused_with_the_reason_and_the_next_step(two: Pair
     status, problem = await two.post(first, "/v1/switchover", operation_id="b", to=second, by="anna", reason="x")
     assert status == 409 and "rebuilding" in problem["detail"]
     two.regions[second].sick = ""
+    two.regions[second].champion_blocker = "version 2 is champion, version 1 serves: it is being loaded"
+    await wait_until_async(lambda: "version 2" in view().candidates[second].blocker, PATIENCE, "the champion's blocker")
+    status, problem = await two.post(first, "/v1/switchover", operation_id="b", to=second, by="anna", reason="x")
+    assert status == 409 and "its champion is not proven: version 2 is champion" in problem["detail"]
+    two.regions[second].champion_blocker = None
     assert (await two.post(first, "/v1/pause", operation_id="p", by="anna", reason="a test"))[0] == 200
     assert (await two.post(first, "/v1/pause", operation_id="q", by="bob", reason="too"))[0] == 409
 

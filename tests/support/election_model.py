@@ -139,7 +139,7 @@ class Region:
     regions: tuple[str, ...]
     starts: int = 0
     promise: Promise = field(default_factory=Promise)
-    data: DataPlane = field(default_factory=lambda: DataPlane(sick=None, lag=Lag(unknown="")))
+    data: DataPlane = field(default_factory=lambda: DataPlane(sick=None, lag=Lag(unknown=""), champion=None))
     store_view: StoreView = field(default_factory=StoreView)
 
     def __post_init__(self) -> None:

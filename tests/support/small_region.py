@@ -28,6 +28,7 @@ from services.coordination.lease import LeaseStore
 from services.coordination.lives import open_life
 from services.coordination.settings import CoordinationSettings
 from services.gateway.client import HeldAnswer, OriginPartition
+from services.inference.report import ChampionReport, NamedVersion, ServingVersion
 from services.processor.client import GateReport, HeldDigest, StateSummary
 from services.replicator.client import LogReport, PartitionReport, ReplicationReport
 
@@ -40,6 +41,8 @@ class SmallRegion:
         self.site = deployment.site(name)
         self.incarnation = f"{name}-1"
         self.sick = ""
+        self.champion_blocker: str | None = None
+        """Why its worker does not rank as the champion should."""
         self.frontier: dict[tuple[str, int], int] = {}
         self.acknowledged: dict[int, int] = {0: 0}
         self.digest = "00"
@@ -83,6 +86,7 @@ class SmallRegion:
     async def _serve(self, listener: str) -> web.AppRunner:
         app = web.Application()
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/v2/repository/models/ranker/champion", self._champion)
         app.router.add_get("/v1/gate", self._gate)
         app.router.add_get("/v1/state", self._state)
         app.router.add_get("/v1/digest", self._digest)
@@ -96,6 +100,9 @@ class SmallRegion:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         return web.Response(text=f"[-] {self.sick}\n" if self.sick else "ready\n", status=503 if self.sick else 200)
+
+    async def _champion(self, _: web.Request) -> web.Response:
+        return _json(champion_report(self.champion_blocker))
 
     async def _gate(self, _: web.Request) -> web.Response:
         is_open = self.gate_is_open()
@@ -127,6 +134,21 @@ class SmallRegion:
     async def _held(self, _: web.Request) -> web.Response:
         ends = {p: OriginPartition(acknowledged_end=end, events_after_held=0) for p, end in self.acknowledged.items()}
         return _json(HeldAnswer(incarnation=self.incarnation, partitions=ends))
+
+
+def champion_report(blocker: str | None) -> ChampionReport:
+    """What a worker says that serves version 1; whether that is what it should serve, says `blocker`."""
+    serving = ServingVersion(version="1", sha256="ab" * 32, golden_rows=512, device="cpu")
+    return ChampionReport(
+        model="ranker",
+        blocker=blocker,
+        named=NamedVersion(version="1" if blocker is None else "2", sha256="ab" * 32),
+        heard=True,
+        serving=serving,
+        standby=None,
+        challenger=None,
+        shadow=None,
+    )
 
 
 def copied(origin: str, *, held: int, end: int, last_contact_ms: int, reachable: bool = True) -> LogReport:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.controller.answers import explain
 from services.controller.blockers import own_blocker, promotion_blocker, right_to_act
 from services.controller.decide import decide
 from services.controller.model import (
@@ -37,7 +38,7 @@ from services.coordination.election import LeaderRecord
 
 NOW = Now(boottime=100.0, unix_ms=1_000_000)
 LIMITS = Limits()
-WELL = DataPlane(sick=None, lag=Lag(unknown=""))
+WELL = DataPlane(sick=None, lag=Lag(unknown=""), champion=None)
 
 
 def status(region: str, **changes: Any) -> CandidateStatus:
@@ -171,6 +172,8 @@ def replace_pause(pause: Pause, *, until_ms: int) -> Pause:
         (replace(WELL, lag=Lag(events=6_000, log="east-1.events", unknown="")), "6000 events"),
         (replace(WELL, lag=Lag(seconds=11.0, log="east-1.events", unknown="")), "11.0 s behind"),
         (replace(WELL, lag=Lag(unknown="replicator: does not answer")), "does not answer"),
+        (replace(WELL, champion="version 2 is champion, version 1 serves"), "version 2 is champion"),
+        (replace(WELL, champion=DataPlane().champion), "was not asked yet"),
     ],
 )
 def test_a_blocked_region_does_not_campaign(data: DataPlane, words: str) -> None:
@@ -179,6 +182,49 @@ def test_a_blocked_region_does_not_campaign(data: DataPlane, words: str) -> None
     assert kinds(found) == []
     assert words in (own_blocker(found, LIMITS) or "")
     assert words in decide(found, LIMITS, NOW).sentence
+
+
+UNPROVEN = replace(WELL, champion="version 2 is champion, version 1 serves: the golden set differs")
+
+
+def test_without_a_proven_champion_a_region_leaves_the_lease_to_one_that_has_it() -> None:
+    """And says which; also when that one held the lease last: while its entry is there, it may come back."""
+    found = view(data=UNPROVEN)
+    said = decide(found, LIMITS, NOW).sentence
+    assert "version 2 is champion" in said and "east could take over with it" in said
+    assert kinds(replace(found, store=replace(found.store, former="east"))) == []
+
+
+def test_the_last_resort_is_a_region_that_ranks_by_another_proven_version() -> None:
+    """Nobody is locked out by a version that no region can serve; the cause in the history says what it was."""
+    without = status("east", blocker="its champion is not proven: ...", is_last_resort=True)
+    nobody = {"east": without, "west": status("west", blocker="its champion is not proven: ...", is_last_resort=True)}
+    found = view(data=UNPROVEN, store_candidates=nobody)
+    (campaign,) = decide(found, LIMITS, NOW).transitions
+    assert isinstance(campaign, Campaign) and "last resort" in campaign.cause and "version 2" in campaign.cause
+    soon = replace(found, store=replace(found.store, leader_gone_at=99.9))
+    assert kinds(soon) == [] and kinds(replace(soon, region="east")) == [Campaign], "one after the other"
+    alone = replace(found, store=replace(found.store, candidates={"west": nobody["west"]}))
+    assert kinds(alone) == [Campaign]
+    for worse in (replace(UNPROVEN, sick="inference: away"), replace(UNPROVEN, unproven="its state differs")):
+        assert kinds(replace(alone, data=worse)) == [], "more than the champion stands against it"
+
+
+def test_a_holder_without_its_champion_keeps_the_lease() -> None:
+    """The ladder answers. Sick besides, it gives way also to a region that is only a last resort."""
+    assert kinds(view(term=term(), data=UNPROVEN)) == []
+    sick = replace(UNPROVEN, sick="broker: away", sick_since=90.0)
+    resort = {"east": status("east", blocker="its champion", is_last_resort=True), "west": status("west")}
+    assert kinds(view(term=term(), data=sick, store_candidates=resort)) == [ShutGate]
+
+
+def test_explain_names_the_champion_and_the_last_resort() -> None:
+    """With the reason, and with who could do better."""
+    found = {each.name: each for each in explain(view(data=UNPROVEN), LIMITS, NOW, "").predicates}
+    assert not found["champion proven by its golden set"].holds
+    assert "golden set differs" in found["champion proven by its golden set"].value
+    assert found["as a last resort"].value == "east could with its champion"
+    assert "as a last resort" not in {each.name for each in explain(view(), LIMITS, NOW, "").predicates}
 
 
 def test_hold_down_holds_only_while_another_could() -> None:
