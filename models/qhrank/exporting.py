@@ -108,7 +108,7 @@ def decided(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 def golden_set(model: QHRank, cases: Cases, rows: int = GOLDEN_ROWS) -> Golden:
     """Real inputs with the scores they must give, spread over the cases; every fourth row ends in padding.
 
-    Raises VersionDamaged when fewer than a tenth of `rows` have a clear order: such a model orders nothing.
+    Raises VersionDamaged when fewer than a tenth of the cases have a clear order: such a model orders nothing.
     """
     wide = min(GOLDEN_CANDIDATES, cases.width)
     order = np.argsort(-(cases.candidate_feats[:, :, FEATURE["blend"]].astype(np.float32)), axis=1, kind="stable")
@@ -121,7 +121,7 @@ def golden_set(model: QHRank, cases: Cases, rows: int = GOLDEN_ROWS) -> Golden:
         [scores_of(model, narrow.tensors(slice(at, at + GOLDEN_ROWS))) for at in range(0, len(narrow), GOLDEN_ROWS)]
     )
     clear = np.flatnonzero(decided(scores))
-    if len(clear) < max(rows // 10, 1):
+    if len(clear) < max(len(narrow) // 10, 1):
         raise VersionDamaged(
             f"only {len(clear)} of {len(narrow)} rankings have a clear order; train longer, or on more searches"
         )
