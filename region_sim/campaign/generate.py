@@ -76,8 +76,8 @@ def generate(seed: int) -> Drill:
         load=Load(
             # Little, but for so long: more than three hundred events, and both sides of every cut are asked.
             searches_per_second=round(draw.uniform(0.48, 0.52), 2),
-            events_per_second=round(draw.uniform(1.5, 1.6), 2),
-            events_per_call=draw.choice((6, 7, 8, 9)),
+            events_per_second=round(draw.uniform(1.75, 1.85), 2),
+            events_per_call=draw.choice((8, 9, 10, 11)),
             bare_share=0.5,
             users=40,
             items=40,
