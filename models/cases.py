@@ -9,7 +9,7 @@ are kept as the worker gets them, because rounding makes ties.
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from models.errors import SourceUnreadable
 from models.export import INPUTS
 from models.records import SearchRecord, Source
 from models.retrieval import CANDIDATES_MAX
-from models.walk import Moment, Walk, steps
+from models.walk import Moment, Walk, lived
 from streams.hashing import item_hash
 
 ITEM_MASK: Final = 0x7FFF_FFFF_FFFF_FFFF
@@ -139,22 +139,28 @@ def collect_cases(
     """
     end = len(source.searches) if end is None else min(end, len(source.searches))
     columns = _Columns(max(end - first, 0), candidates, without_query_every, half_precision=half_precision)
-    walk = Walk()
-    for step in steps(source, end):
-        if isinstance(step, SearchRecord):
-            if step.index >= first:
-                for moment in _moments(walk, step, candidates, without_query_every):
-                    columns.add(moment)
-            on_progress(step.index + 1, end)
-        walk.tell(step)
+    walk, told = lived(source, end)
+    for step in told:
+        if not isinstance(step, SearchRecord):
+            walk.tell(step)
+            continue
+        if step.index < first:
+            walk.tell(step)
+        else:
+            for moment in _moments(walk, step, candidates, without_query_every):
+                columns.add(moment)
+        on_progress(step.index + 1, end)
     return columns.cases()
 
 
-def _moments(walk: Walk, search: SearchRecord, candidates: int, without_query_every: int) -> Iterator[Moment]:
-    moment = walk.ask(search, limit=candidates)
-    yield moment
-    if without_query_every and search.index % without_query_every == 0 and len(moment.candidates.reading.anchors):
-        yield walk.ask(search, "recommendations", candidates)
+def _moments(walk: Walk, search: SearchRecord, candidates: int, without_query_every: int) -> list[Moment]:
+    """Tell the search, and ask it as a region is asked: when it was folded. The home page is asked before it."""
+    home = []
+    if without_query_every and search.index % without_query_every == 0:
+        visit = walk.ask(search, "recommendations", candidates)
+        home = [visit] if len(visit.candidates.reading.anchors) else []
+    walk.tell(search)
+    return [walk.ask(search, limit=candidates), *home]
 
 
 class _Columns:

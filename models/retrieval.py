@@ -57,6 +57,8 @@ class Reading:
     anchors: U64
     """Items to start from: the one asked about, or those that the user touched last, newest first."""
     history: HistoryRead
+    like: int = 0
+    """Hash of the item that `similar` asks about; 0 otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,33 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
-class _EmptyHistory:
+class _History:
     time_ms: npt.NDArray[np.int64]
     item: U64
     kind: npt.NDArray[np.uint8]
 
 
-_NO_HISTORY: Final = _EmptyHistory(np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.uint8))
+_NO_HISTORY: Final = _History(np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.uint8))
 _TOUCHED: Final = (Kind.CLICK, Kind.CART, Kind.PURCHASE, Kind.VIEW)
+
+
+def _before(ask: Ask, history: HistoryRead) -> HistoryRead:
+    """The history without the search that is being answered, which was folded before its ask came.
+
+    Training asks a log's searches, of which some were folded by then and some not: what is left must not depend on it.
+    An ask does not name its event, whose time the app may have set. So the newest entries go as long as they are
+    searches for the very query, and those of the ask's own moment.
+    """
+    if ask.kind == "search" and len(history.kind):
+        same = (history.kind == Kind.SEARCH) & (history.item == np.uint64(query_hash(ask.query)))
+        own = same & (np.logical_and.accumulate(same) | (history.time_ms >= ask.at_ms))
+        if own.any():
+            history = _History(history.time_ms[~own], history.item[~own], history.kind[~own])
+    return history if len(history.kind) <= HISTORY_MAX else _newest(history)
+
+
+def _newest(history: HistoryRead) -> HistoryRead:
+    return _History(history.time_ms[:HISTORY_MAX], history.item[:HISTORY_MAX], history.kind[:HISTORY_MAX])
 
 
 class _Union:
@@ -165,14 +186,14 @@ class Retriever:
         return self._finish(union.found, reading, ())
 
     def _read(self, ask: Ask, view: CounterView) -> Reading:
-        history = view.history(ask.user, HISTORY_MAX) if ask.user else _NO_HISTORY
+        history = _before(ask, view.history(ask.user, HISTORY_MAX + 1)) if ask.user else _NO_HISTORY
         touched = history.item[np.isin(history.kind, _TOUCHED)].tolist()
         anchors = list(dict.fromkeys(touched))[:_ANCHORS_MAX]
         if ask.item:
             anchors = [item_hash(ask.item)]
             row = self._catalogue.row_of(anchors[0])
             text = read_query("") if row is None else self._catalogue.text(row)
-            return Reading(0, text.words, text, (), np.array(anchors, np.uint64), history)
+            return Reading(0, text.words, text, (), np.array(anchors, np.uint64), history, like=anchors[0])
         text = read_query(ask.query)
         words = self._lexical.corrected(text)
         return Reading(

@@ -249,6 +249,10 @@ def open_source(
         raise SourceUnreadable(f"{path} does not exist; name a file of searches, or a folder in the bestbuy format")
     format_name = format_name or _format_of(path)
     if path.is_dir() and not format_name:
+        from models.data.zozotown import NO_SOURCE, is_zozotown
+
+        if is_zozotown(path):
+            raise SourceUnreadable(NO_SOURCE.format(folder=path))
         raise SourceUnreadable(f"{path} is a folder without clicks.csv; name the file of searches in it, or its format")
     if format_name == "bestbuy":
         return _bestbuy(path)

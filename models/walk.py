@@ -2,7 +2,8 @@
 
 Training and offline evaluation both walk a log like this, so what a model learns from and what it is judged on are
 the very tensors that it will get when it serves. Each search is asked before it is told, and its click is told
-when it happened (`models.records.timeline`).
+when it happened (`models.records.timeline`). A region that serves has folded the search itself when it is asked; that
+makes no difference, because retrieval does not take the search that is being answered for history.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import xxhash
 
 from models.catalogue import Catalogue
 from models.counters import CounterView
+from models.data.logged import LoggedSource
 from models.encode import Tensors, encode
 from models.records import ItemRecord, OutcomeRecord, SearchRecord, Source, timeline
 from models.retrieval import CANDIDATES_MAX, Candidates, Retriever
@@ -78,9 +80,10 @@ def _identity(text: str) -> bytes:
 
 
 class Walk:
-    """One shop's state as it grows."""
+    """One shop's state as it grows; of a source that was cut from logs, with the events as they were written there."""
 
-    def __init__(self, parameters: Parameters | None = None) -> None:
+    def __init__(self, parameters: Parameters | None = None, logged: LoggedSource | None = None) -> None:
+        self._logged = logged
         self.state = State(parameters or Parameters())
         self.index = ReadIndex(self.state)
         self.fold = Fold(self.state, self.index)
@@ -89,9 +92,9 @@ class Walk:
         self._staged: list[EventRow] = []
         self._offset = 0
 
-    def tell(self, step: Step) -> None:
+    def tell(self, step: Step | EventRow) -> None:
         """Let a step have happened; it is folded before the next read."""
-        self._staged.append(event_of(step))
+        self._staged.append(self._row(step))
         if len(self._staged) >= 10_000:
             self.settle()
 
@@ -123,12 +126,32 @@ class Walk:
             kind=kind,
             deadline_unix_ms=0,
             at_ms=search.time_ms,
-            user=number_of(search.user),
+            user=self._user(search),
             query=search.query if kind == "search" else "",
         )
         view = self.index.read(ask.at_ms) if view is None else view
         candidates = self.retriever.candidates(ask, view, limit)
         return Moment(search, ask, candidates, encode(ask, candidates, view, self.catalogue))
+
+    def _row(self, step: Step | EventRow) -> EventRow:
+        if isinstance(step, EventRow):
+            return step
+        if self._logged is not None and isinstance(step, SearchRecord):
+            return self._logged.row_of(step)
+        return event_of(step)
+
+    def _user(self, search: SearchRecord) -> int:
+        return number_of(search.user) if self._logged is None else self._logged.row_of(search).user
+
+
+def lived(source: Source, end: int | None = None) -> tuple[Walk, Iterator[Step | EventRow]]:
+    """A new walk, and what to tell it up to the search before `end`, in order of time.
+
+    Of a source that was cut from logs these are the events themselves, those included that no record speaks of.
+    """
+    if isinstance(source, LoggedSource):
+        return Walk(source.parameters, source), source.lived(end)
+    return Walk(), steps(source, end)
 
 
 def steps(source: Source, end: int | None = None) -> Iterator[Step]:
