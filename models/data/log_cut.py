@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from models.data.logged import Joined, LoggedSource, source_of
+from models.data.logged import LoggedSource, source_of
 from models.errors import SourceUnreadable
+from models.frontier import CutFrontier, CutPoint
 from streams.digest import digest
 from streams.errors import StreamError
 from streams.fold import Fold
@@ -23,40 +24,6 @@ from streams.replay import Progress, ReplayResult, replay
 from streams.state import Parameters, State
 
 NAME: Final = "events logs"
-
-
-class CutPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one partition of one log was read."""
-
-    next_offset: int
-    """In the log in which the records were first written."""
-    checksum: str
-    """Of the last record before it, 16 hex digits: a log that shows another one there is not this log."""
-
-
-class CutFrontier(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events a training set was cut from."""
-
-    logs: dict[str, dict[str, CutPoint]]
-    """By log and partition; partitions of which nothing was read are left out."""
-    rows: int
-    """Searches from the oldest on, in order of time, that training may look at."""
-    events: int
-    """Distinct events that were folded, without those of the catalogue."""
-    digest: str
-    """Of the state after all of them (`streams.digest`)."""
-    fold: Parameters
-    joined: Joined
-
-
-class CutSource(LoggedSource, frozen=True, kw_only=True):
-    """Events cut from logs, and where they end."""
-
-    cut: CutFrontier
-
-    def frontier(self, end: int) -> CutFrontier:
-        """What is named when only the searches before `end` are looked at."""
-        return msgspec.structs.replace(self.cut, rows=min(end, self.cut.rows))
 
 
 def wanted_frontier(written: Mapping[str, Any]) -> Frontier:
@@ -87,7 +54,7 @@ def cut(
     *,
     parameters: Parameters | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> CutSource:
+) -> LoggedSource:
     """Read these logs from their beginning up to `until`, by default to where they end now. Blocks.
 
     Raises SourceUnreadable when they cannot be read whole up to there: a training set that silently lacks events would
@@ -112,22 +79,25 @@ def cut(
     return cut_source(rows, fold.state)
 
 
-def cut_source(rows: Sequence[EventRow], state: State) -> CutSource:
+def cut_source(rows: Sequence[EventRow], state: State) -> LoggedSource:
     """The training set of events that were folded into `state`."""
     logged = source_of(NAME, rows, state.parameters)
     logs: dict[str, dict[str, CutPoint]] = {}
     for (log, partition), point in sorted(state.points.items()):
         found = CutPoint(next_offset=point.next_offset, checksum=f"{point.last_checksum:016x}")
         logs.setdefault(log, {})[str(partition)] = found
+    times = [search.time_ms for search in logged.searches] or [0]
     frontier = CutFrontier(
         logs=logs,
         rows=len(logged.searches),
+        first_time_ms=times[0],
+        last_time_ms=times[-1],
         events=sum(row.kind is not Kind.ITEM for row in logged.rows),
         digest=digest(state).hex(),
         fold=state.parameters,
         joined=logged.joined,
     )
-    return CutSource(**{name: getattr(logged, name) for name in LoggedSource.__struct_fields__}, cut=frontier)
+    return msgspec.structs.replace(logged, cut=frontier)
 
 
 def _refuse_less(result: ReplayResult, until: Frontier | None) -> None:

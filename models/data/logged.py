@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from models.frontier import CutFrontier, Joined, RowsFrontier, rows_frontier
 from models.records import ItemRecord, OutcomeKind, SearchRecord, Source
 from streams.asks import NO_RANKING
 from streams.events import ItemBody
@@ -29,19 +30,6 @@ _ORDER: Final = {Kind.ITEM: 0, Kind.SEARCH: 2}
 _LATER: Final[dict[Kind, OutcomeKind]] = {Kind.CART: "cart", Kind.PURCHASE: "purchase"}
 
 
-class Joined(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the clicks among the events."""
-
-    searches: int
-    clicks: int
-    clicks_first: int
-    """The first click on its search: the label of a record."""
-    clicks_more: int
-    """A further click on a search that has one already: folded, no label."""
-    clicks_alone: int
-    """No search for it among the events: folded, no label."""
-
-
 class LoggedSource(Source, frozen=True, kw_only=True):
     """A source whose events are known as they were written."""
 
@@ -52,6 +40,8 @@ class LoggedSource(Source, frozen=True, kw_only=True):
     joined: Joined
     parameters: Parameters = Parameters()
     """Of the fold that makes features of them: those of the region that serves."""
+    cut: CutFrontier | None = None
+    """Where the logs were cut; None for events that came another way."""
 
     def row_of(self, search: SearchRecord) -> EventRow:
         """The event of a search."""
@@ -86,6 +76,15 @@ def source_of(name: str, events: Iterable[EventRow], parameters: Parameters | No
         joined=joined,
         parameters=parameters or Parameters(),
     )
+
+
+def frontier_of(source: Source, end: int) -> CutFrontier | RowsFrontier:
+    """Which events the first `end` searches of a source stand for, as a manifest names them."""
+    if not isinstance(source, LoggedSource) or source.cut is None:
+        return rows_frontier(source, end)
+    rows = source.searches[:end]
+    last_ms = rows[-1].time_ms if rows else 0
+    return msgspec.structs.replace(source.cut, rows=len(rows), last_time_ms=last_ms)
 
 
 def _search(number: int, row: EventRow, click: "_Click | None") -> SearchRecord:
@@ -146,7 +145,7 @@ class _Join:
         self._by_item: dict[tuple[int, str], int] = {}
         """(user, item) -> the newest search for which it was clicked."""
         self._clicks: dict[int, _Click] = {}
-        self._more = self._alone = 0
+        self._further = self._alone = 0
 
     def clicks(self) -> tuple[dict[int, _Click], Joined]:
         """The first click by search, and how many clicks found one."""
@@ -158,11 +157,10 @@ class _Join:
                 self._take(self._rows[place])
         taken = len(self._clicks)
         return self._clicks, Joined(
-            searches=len(self._number),
-            clicks=taken + self._more + self._alone,
-            clicks_first=taken,
-            clicks_more=self._more,
-            clicks_alone=self._alone,
+            clicks=taken + self._further + self._alone,
+            first=taken,
+            further=self._further,
+            alone=self._alone,
         )
 
     def _moments(self) -> Iterator[tuple[int, int]]:
@@ -199,7 +197,7 @@ class _Join:
         if number is None:
             self._alone += 1
         elif number in self._clicks:
-            self._more += 1
+            self._further += 1
         else:
             self._clicks[number] = _Click(row)
             self._by_item[row.user, row.item] = number

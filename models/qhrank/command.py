@@ -1,7 +1,8 @@
 """Training on a log from end to end: walk it, split it by time, fit, prove the export, write a version.
 
-The last part of the rows in time is held out to choose by, and nothing of the log after `end` is looked at: whoever
-wants to judge a version on later rows gives the row to end before.
+The last part of the rows in time is held out to choose by (`models.data.splits`: nothing that is learned from reaches
+into it), and nothing of the log after `end` is looked at: whoever wants to judge a version on later rows gives the row
+to end before.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +15,10 @@ import numpy as np
 
 from models.cases import collect_cases
 from models.code_version import code_version
+from models.data.logged import frontier_of
+from models.data.splits import cases_of, time_split
 from models.errors import SourceUnreadable
 from models.export import triton_config
-from models.frontier import rows_frontier
 from models.qhrank.exporting import (
     WEIGHTS_FILE,
     check_graph,
@@ -91,7 +93,8 @@ def train(source: Source, run: TrainingRun, settings: TrainingSettings, listener
         on_progress=listener.walked,
     )
     edge = end - int((end - first) * run.held_out_share)
-    learned, held_out = cases.between(first, edge), cases.between(edge, end)
+    split = time_split(source.searches, first=first, choose=end - edge, test=0, end=end)
+    learned, held_out = cases_of(cases, split.fit), cases_of(cases, split.choose)
     held_out = held_out.take(held_out.query != "")
     del cases
     if run.trials:
@@ -110,7 +113,7 @@ def train(source: Source, run: TrainingRun, settings: TrainingSettings, listener
     }
     about = About(
         trained_on=source.name,
-        frontier=msgspec.to_builtins(rows_frontier(source, end)),
+        frontier=msgspec.to_builtins(frontier_of(source, end)),
         seed=settings.seed,
         code_version=code_version(),
         metrics=_headline(trained),
@@ -145,7 +148,7 @@ def _facts(
     return {
         "model": "qhrank",
         "trained_on": source.name,
-        "frontier": rows_frontier(source, end),
+        "frontier": frontier_of(source, end),
         "code_version": code_version(),
         "settings": settings,
         "seed": settings.seed,

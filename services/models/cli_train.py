@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from models.errors import ModelError
+from models.records import Source
 from models.registry import versions
 from models.sources import FORMATS
 from services.common.exit_codes import ExitCode
+from services.common.settings import SettingsError
+from services.models.errors import RegistryError
 from services.replay.errors import ReplayMisused
 
 if TYPE_CHECKING:
@@ -21,8 +24,12 @@ OutOption = Annotated[Path, typer.Option("--out", help="The repository to write 
 
 
 def train(
-    data: DataOption,
     out: OutOption,
+    data: DataOption = "",
+    from_log: Annotated[bool, typer.Option("--from-log", help="Learn from the events logs of the region.")] = False,
+    frontier: Annotated[Path | None, typer.Option(help="With --from-log: JSON file of the frontier to end at.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="With --from-log: of the deployment or the region.")] = None,
+    region: Annotated[str, typer.Option(help="With --from-log: whose Kafka is read.")] = "",
     model: Annotated[str, typer.Option(help="Name of the model.")] = "ranker",
     version: Annotated[int | None, typer.Option(help="Number of the version (default: the next one).")] = None,
     end: Annotated[int | None, typer.Option(help="Learn from the rows before this one alone.")] = None,
@@ -39,24 +46,35 @@ def train(
 ) -> None:
     """Train QHRank on a log. Prints the folder of the version that was written; progress goes to standard error.
 
+    With --from-log the data are the events of all lives up to the frontier (a version's manifest.json will do, which
+    cuts the same events again); the version names them by log, partition, offset and digest.
+
     The last ninth of the rows in time chooses the settings and the epoch. With --resume a training that was killed
     goes on where it stood, and ends with the same weights.
     """
     if find_spec("torch") is None:
         _end(ExitCode.BAD_SETTINGS, "torch is not installed. Next: `make train-env` adds it to .venv")
+    if from_log == bool(data) or (frontier and not from_log):
+        _end(ExitCode.BAD_SETTINGS, "give either --data, or --from-log (which may have a --frontier)")
     number = version if version is not None else max(versions(out, model), default=0) + 1
     try:
         from models.qhrank.command import TrainingRun
         from models.qhrank.command import train as trained
         from services.models.training_progress import listening
-        from services.replay.cli import open_log
 
-        pairs = [pair for entry in map or [] for pair in entry.split(",") if pair]
-        source = open_log(data, format, pairs, items, searches)
+        if from_log:
+            from services.models.cutting import cut_region
+
+            source: Source = cut_region(data_dir, region, frontier)
+        else:
+            from services.replay.cli import open_log
+
+            pairs = [pair for entry in map or [] for pair in entry.split(",") if pair]
+            source = open_log(data, format, pairs, items, searches)
         run = TrainingRun(repository=out, model=model, version=number, end=end, trials=search, resume=resume, base=base)
         with listening() as listener:
             folder = trained(source, run, _settings(seed, threads, epochs, base=base is not None), listener)
-    except (ModelError, ReplayMisused) as error:
+    except (ModelError, ReplayMisused, SettingsError, RegistryError) as error:
         _end(ExitCode.BAD_SETTINGS, str(error))
     print(folder)
 

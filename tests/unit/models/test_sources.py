@@ -99,7 +99,7 @@ def test_unreadable_files_say_what_to_do(tmp_path: Path, name: str, content: str
 
 def test_a_missing_file_and_a_bad_mapping_are_refused(tmp_path: Path) -> None:
     """Neither ends in a stack trace of the library underneath."""
-    with pytest.raises(SourceUnreadable, match="is not a file"):
+    with pytest.raises(SourceUnreadable, match="does not exist"):
         open_source(tmp_path / "none.csv")
     with pytest.raises(SourceUnreadable, match="FIELD=COLUMN"):
         parse_mapping(["when=ts"])
