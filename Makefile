@@ -32,8 +32,8 @@ format: setup  ## Rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
-quality: setup  ## Rank every real search of the data set and print the figures by quarter (DATA=directory)
-	@$(BIN)/meridian quality $(if $(DATA),--data $(DATA))
+quality: setup  ## Rank every search of a log and print the figures by quarter (DATA=directory MODEL=folder LAST=searches)
+	@$(BIN)/meridian quality $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(LAST),--last $(LAST))
 
 mutants: setup  ## Plant known bugs, one at a time: the checkers of drills must catch each of them
 	@$(BIN)/python -m tests.mutants

@@ -43,7 +43,13 @@ def demo() -> None:
 def quality(
     data: DataOption = "shop",
     home: Annotated[Path, typer.Option(help="Where the region's files and the figures go.")] = Path("runs/quality"),
-    searches: Annotated[int | None, typer.Option(help="Rank only the first N searches.")] = None,
+    searches: Annotated[int | None, typer.Option(help="Look only at the first N searches.")] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, help="Rank only the last N of them; the earlier ones are published in bulk.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a version to rank with, trained on earlier searches only.")
+    ] = None,
     wave: Annotated[int, typer.Option(help="Searches that are ranked together; 1: strictly one by one.")] = 16,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -53,7 +59,7 @@ def quality(
     """
     with ended_by_signals(), reported("quality"), ProgressBoard() as board:
         source = open_log(data, "", [], None, searches or QUALITY_SEARCHES)
-        report = run_quality(source, QualityOptions(home, searches, wave), board)
+        report = run_quality(source, QualityOptions(home, searches, last, model, wave), board)
     path = write_json(home / "summary.json", report)
     if json:
         print(path.read_text())
