@@ -52,8 +52,15 @@ class OwnEnds:
         if not path.exists():
             _make(path, 2 * self._slot_bytes)
         self._slot_bytes = path.stat().st_size // 2
-        self._number = _newest(path)[0]
         self._file = os.open(path, os.O_RDWR)
+        try:
+            # A process that was killed may have left a writing that only the page cache has. The next one goes over the
+            # slot before it: torn by a power loss, that would leave neither, and what is two writings old.
+            os.fsync(self._file)
+            self._number = _newest(path)[0]
+        except OSError:
+            os.close(self._file)
+            raise
 
     def write(self, ends: Mapping[int, int]) -> None:
         """Keep these; they are on the disk when this returns."""
@@ -79,11 +86,12 @@ def _make(path: Path, size: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    for place in (path.parent, path.parent.parent):  # the directory may be as new as the file
+        directory = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _newest(path: Path) -> tuple[int, dict[int, int]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common import own_ends
 from services.common.own_ends import OwnEnds, OwnEndsDamaged, path_of, read_own_ends
 
 LOG = "east-1.events"
@@ -43,6 +45,56 @@ def test_a_torn_writing_leaves_the_one_before(
     torn = before[:start] + after[start : start + torn_at] + before[start + torn_at :]
     path_of(place, LOG).write_bytes(torn)
     assert read_own_ends(place, LOG) == dict.fromkeys(range(8), 1_000 + ends)
+
+
+class Disk:
+    """What a power loss would leave of the files that are synced; everything else is in the page cache only."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kept: dict[Path, bytes] = {}
+        self.dies = False
+        sync = os.fsync
+
+        def synced(file: int) -> None:
+            if self.dies:
+                raise KeyboardInterrupt
+            sync(file)
+            path = Path(f"/proc/self/fd/{file}").readlink()
+            self.kept[path] = b"" if path.is_dir() else path.read_bytes()
+
+        monkeypatch.setattr(own_ends.os, "fsync", synced)
+        monkeypatch.setattr(own_ends.os, "fdatasync", synced)
+
+
+def test_what_a_killed_process_left_in_the_page_cache_is_synced_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next writing goes over the last slot that the disk has, and a power loss in it takes both."""
+    disk, path = Disk(monkeypatch), path_of(tmp_path, LOG)
+    first = OwnEnds(tmp_path, LOG, 1)
+    for end in (1, 2):
+        first.write({0: end})
+    disk.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        first.write({0: 3})
+    first.close()
+    disk.dies = False
+    second = OwnEnds(tmp_path, LOG, 1)
+    on_disk = bytearray(disk.kept[path])
+    second.write({0: 4})
+    second.close()
+    on_disk[:18] = path.read_bytes()[:18]  # all that a power loss left of the fourth
+    path.write_bytes(on_disk)
+    assert read_own_ends(tmp_path, LOG)[0] >= 2
+
+
+def test_a_new_file_and_its_new_directory_are_found_after_a_power_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entry on the way to it is synced."""
+    disk = Disk(monkeypatch)
+    OwnEnds(tmp_path, LOG, 1).close()
+    assert {tmp_path, path_of(tmp_path, LOG).parent} <= disk.kept.keys()
 
 
 def test_a_torn_first_writing_was_answered_to_nobody(tmp_path: Path) -> None:
