@@ -19,6 +19,7 @@ import msgspec
 
 from models import registry, signing
 from models.errors import ModelError
+from models.placing import placing, write_config
 from models.registry import CONFIG_FILE, MANIFEST_FILE
 from services.common.logging import get_logger
 from services.inference.errors import ModelRefused
@@ -152,17 +153,13 @@ class Repository:
             return None
 
     def _copy(self, model: str, version: str) -> None:
-        place = self.path / model
-        if (place / version).exists():
+        if (self.path / model / version).exists():
             return
-        place.mkdir(parents=True, exist_ok=True)
-        half = place / f".{version}.fill"
-        shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(self.shipped / model / version, half)
-        config = self.shipped / model / CONFIG_FILE
-        if config.exists() and not (place / CONFIG_FILE).exists():
-            shutil.copy2(config, place / CONFIG_FILE)
-        half.rename(place / version)
+        with contextlib.suppress(FileExistsError), placing(self.path, model, version) as half:  # a push may fill, too
+            shutil.copytree(self.shipped / model / version, half, dirs_exist_ok=True)
+            config = self.shipped / model / CONFIG_FILE
+            if config.exists():
+                write_config(self.path, model, config.read_bytes())
 
     def _shipped_sums(self, model: str) -> set[str]:
         source = Repository(self.shipped, self.shipped)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from models.placing import placing
+from models.registry import verify_manifest
 from models.signing import sign
 from services.inference.errors import ModelRefused
 from services.inference.repository import Named, Repository, is_name, is_number
@@ -20,11 +23,35 @@ def test_it_is_filled_from_what_is_shipped_and_again_after_an_operator_removed_s
     assert repository.versions(MODEL) == ["2", "1"]
     assert (repository.path / MODEL / "config.pbtxt").is_file()
     shutil.rmtree(repository.folder(MODEL, "2"))
-    (repository.path / MODEL / ".2.fill").mkdir()
+    (repository.path / MODEL / ".placing" / "2").mkdir(parents=True)
     assert repository.versions(MODEL) == ["1"]
     repository.fill()
     assert repository.versions(MODEL) == ["2", "1"]
-    assert list((repository.path / MODEL).glob(".*")) == []
+    assert [entry.name for entry in (repository.path / MODEL).glob(".*")] == [".placing.lock"]
+
+
+def test_what_is_filled_is_on_the_disk_before_it_has_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing replaces it later: a power loss must not leave a number with empty files, and no region serving."""
+    synced: list[str] = []
+    monkeypatch.setattr("models.placing._sync", lambda path: synced.append(path.name))
+    repository = own_repository(tmp_path, "east")
+    assert {entry.name for entry in repository.folder(MODEL, "1").iterdir()} | {"1", MODEL} == set(synced)
+
+
+def test_a_filling_worker_and_a_push_do_not_spoil_each_others_copies(tmp_path: Path) -> None:
+    """A push fills and places, too, while the worker may be starting."""
+    source = own_repository(tmp_path, "east").shipped
+    repository = Repository(tmp_path / "west", source)
+    with ThreadPoolExecutor(1) as threads:
+        with placing(repository.path, MODEL, "1") as half:
+            filling = threads.submit(repository.fill)
+            with pytest.raises(TimeoutError):
+                filling.result(0.2)
+            shutil.copytree(source / MODEL / "1", half, dirs_exist_ok=True)
+        filling.result()
+    verify_manifest(repository.folder(MODEL, "1"))
 
 
 def test_what_lies_under_a_number_is_never_replaced(tmp_path: Path) -> None:
