@@ -23,6 +23,7 @@ from models.registry import CONFIG_FILE, MANIFEST_FILE, SIGNATURE_FILE
 from services.coordination import CasConflict, KeyValueStore
 from services.coordination.base import ABSENT
 from services.coordination.model_records import (
+    ALIASES,
     AliasRecord,
     VersionRecord,
     VersionTaken,
@@ -32,6 +33,7 @@ from services.coordination.model_records import (
     versions,
     watch_prefix,
 )
+from services.inference.repository import is_name, is_number
 from services.models.errors import NotDone, RegistryError, VersionRefused
 from services.models.premises import Premises
 from services.models.proving import prove
@@ -124,6 +126,7 @@ async def restore(premises: Premises, url: str, say: Say) -> Outcome:
         held = ", ".join(index.models) if index is not None else "nothing"
         raise VersionRefused(f"{url} holds no backup of the model {premises.model!r}. It holds: {held}.")
     held_model = index.models[premises.model]
+    _check_numbers(url, held_model)
     premises.make_keys()
     said: dict[str, str] = {}
     pointing: dict[str, str] = {}
@@ -150,6 +153,16 @@ def _index(archive: Archive) -> BackupIndex | None:
             f"the backup has the format {index.format}, known is {FORMAT}: use the release that made it"
         )
     return index
+
+
+def _check_numbers(url: str, model: ModelBackup) -> None:
+    """The index is not signed: what it binds in the store must at least be numbers, each to what is under it."""
+    for number, held in model.versions.items():
+        if not is_number(number) or held.record.version != number:
+            raise BackupUnusable(
+                f"{url} has a record of {held.record.version[:40]!r} under the number {number[:40]!r}: its index was "
+                "changed. Nothing was restored; use another backup."
+            )
 
 
 def _send(premises: Premises, archive: Archive, record: VersionRecord) -> tuple[VersionBackup, int]:
@@ -209,7 +222,7 @@ async def _bring_back(
 def _fill(archive: Archive, held: VersionBackup, half: Path) -> None:
     if held.files.get(MANIFEST_FILE) != held.record.sha256:
         raise VersionRefused("the backup's index names another manifest than its record: it was changed")
-    strange = [name for name in held.files if "/" in name or name.startswith(".")]
+    strange = [name for name in held.files if not is_name(name)]
     if strange:
         raise VersionRefused(f"the backup's index names {strange[0][:80]!r}, which is no file of a version")
     for name, sha256 in held.files.items():
@@ -235,8 +248,11 @@ async def _point_back(store: KeyValueStore, premises: Premises, name: str, recor
         return f"names {standing.version} here" + (
             "" if same else f" and {record.version} in the backup; it stays, `meridian models promote` moves it"
         )
-    if record.version in bad or await version_record(store, premises.model, record.version) is None:
+    here = await version_record(store, premises.model, record.version)
+    if record.version in bad or here is None:
         return f"refused: the version {record.version} that it named could not be restored"
+    if name not in ALIASES or record.sha256 not in ("", here.sha256):
+        return f"refused: it is no alias, or names another content of {record.version}: the backup's index was changed"
     try:
         await store.compare_and_put(watch_prefix(premises.model) + name, msgspec.json.encode(record), ABSENT)
     except CasConflict:

@@ -103,6 +103,35 @@ async def test_a_damaged_object_is_refused_and_the_rest_restored(tmp_path: Path,
     assert (numbers(after), await champion(after)) == ([1, 2], "2")
 
 
+@pytest.mark.parametrize("written", ["3", "../7", "1_0"])
+async def test_an_index_that_was_changed_binds_no_other_number(tmp_path: Path, written: str) -> None:
+    """The files are signed, the index is not: under a wrong key it would spoil the registry for every verb."""
+    before = await a_region(tmp_path)
+    await kept(before, tmp_path / "backups")
+    index = tmp_path / "backups" / backup.INDEX
+    index.write_text(index.read_text().replace('"version": "1"', f'"version": "{written}"'))
+    after = another(tmp_path, trusting=before)
+    with pytest.raises(BackupUnusable, match="its index was changed"):
+        await brought_back(after, tmp_path / "backups")
+    assert (on_disk(after), await registered(after), await champion(after)) == ([], {}, "")
+
+
+async def test_an_alias_of_a_changed_index_names_no_content_that_nobody_has(tmp_path: Path) -> None:
+    """A champion that no worker can ever serve would keep every region from leading."""
+    before = await a_region(tmp_path)
+    await kept(before, tmp_path / "backups")
+    archive = Archive(str(tmp_path / "backups"))
+    index = archive.read_index(backing.BackupIndex)
+    assert index is not None
+    aliases = index.models["tiny"].aliases
+    aliases[CHAMPION] = msgspec.structs.replace(aliases[CHAMPION], sha256="0" * 64)
+    aliases["somebody"] = aliases[CHAMPION]
+    archive.write_index(index)
+    after = another(tmp_path, trusting=before)
+    found = await brought_back(after, tmp_path / "backups")
+    assert (found.refused, numbers(after), await champion(after)) == (2, [1, 2], "")
+
+
 async def test_nothing_that_is_here_is_overwritten(tmp_path: Path) -> None:
     """Another content under the number, and an alias that names something else, stay."""
     before = await a_region(tmp_path)
