@@ -1,8 +1,10 @@
 """A damaged or wrong ranking model: the worker that loads it must refuse it, and the region must not serve by it.
 
-The region gets a model folder of its own (see services.region.plan), with the version that it serves, damaged; then its
-inference worker is killed, and its supervisor starts it on that. A worker that refused stays down until an operator has
-mended the folder and started the site again, and so does this.
+The version in the region's own repository (see services.region.plan) is damaged; then its inference worker is killed,
+and its supervisor starts it on that. It took when the worker has refused and the region's controller says that its
+champion is not proven, so that it could not take over. A worker never replaces what lies under a number: it stays down
+until an operator has removed the folder and started the site again. So does this; the worker then has its repository
+filled again.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import shutil
 from pathlib import Path
 from signal import SIGKILL
 
+import msgspec
+
 from models.signing import KeyUnreadable, read_key, sign
 from region_sim.errors import DrillBroken
 from region_sim.faults.base import Scene
@@ -19,6 +23,8 @@ from region_sim.faults.damaged_model import copy_newest, damage
 from region_sim.spec import Model
 from services.common.exit_codes import ExitCode
 from services.common.settings import load
+from services.controller.answers import CHAMPION, ExplainAnswer
+from services.controller.asking import NoController, Refused, ask
 from services.inference.settings import InferenceSettings
 from services.region import run_file
 from services.region.plan import models_dir
@@ -59,13 +65,14 @@ class ModelPlay:
             return (
                 f"the worker of {self._scene.target} is {worker.phase} and has not refused the {self._fault.how} model"
             )
-        return None
+        proven = await asyncio.to_thread(self._champion)
+        return f"the controller of {self._scene.target} still takes its champion for proven" if proven is None else None
 
     async def heal(self) -> None:
         """See FaultPlay."""
         if not self._injected:
             return
-        await asyncio.to_thread(self._mend)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         backend, target = self._scene.backend, self._scene.target
         await asyncio.to_thread(backend.stop, target)
         await asyncio.to_thread(backend.start, target, START_SECONDS_MAX)
@@ -73,7 +80,10 @@ class ModelPlay:
     async def not_healed(self) -> str | None:
         """See FaultPlay."""
         worker = self._worker()
-        return None if worker is not None and worker.phase == "ready" else f"{self._scene.target} has no model yet"
+        if worker is None or worker.phase != "ready":
+            return f"{self._scene.target} has no model yet"
+        problem = await asyncio.to_thread(self._champion)
+        return None if problem is None else f"the champion of {self._scene.target} is not proven: {problem}"
 
     def _damage(self) -> str:
         settings = load(InferenceSettings)
@@ -88,9 +98,15 @@ class ModelPlay:
             shutil.rmtree(place)
             raise DrillBroken(str(problem)) from problem
 
-    def _mend(self) -> None:
-        settings = load(InferenceSettings)
-        copy_newest(settings.model_repository, settings.model, models_dir(self._site_dir))
+    def _champion(self) -> str | None:
+        """Why the region's champion is not proven, by its controller; None when it is. Blocks."""
+        target = self._scene.target
+        try:
+            raw = ask(self._scene.backend.deployment, "/v1/explain", region=target)
+        except (NoController, Refused) as problem:
+            return str(problem)
+        found = {each.name: each for each in msgspec.json.decode(raw, type=ExplainAnswer).predicates}[CHAMPION]
+        return None if found.holds else found.value
 
     def _worker(self) -> ProcessRecord | None:
         record = run_file.read(self._site_dir)

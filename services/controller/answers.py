@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from services.controller.blockers import (
@@ -15,6 +17,9 @@ from services.controller.blockers import (
 from services.controller.board import leader_of
 from services.controller.client import Leader
 from services.controller.model import CandidateStatus, Limits, Now, Operation, Pause, View
+
+CHAMPION: Final = "champion proven by its golden set"
+"""The name of that predicate."""
 
 
 class RegionLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +154,7 @@ def _predicates(view: View, limits: Limits, now: Now) -> list[Predicate]:
             not lag.unknown and (lag.events or 0) <= limits.lag_events_max,
         ),
         ("lag seconds", f"{lag.seconds:.1f}", f"{limits.lag_seconds_max:g}", lag.seconds <= limits.lag_seconds_max),
-        ("champion proven by its golden set", data.champion or "yes", "yes", data.champion is None),
+        (CHAMPION, data.champion or "yes", "yes", data.champion is None),
         ("hold-down", f"{held_down:.0f} s: {view.hold_down_because}" if held_down else "none", "none", not held_down),
         ("could take over", own_blocker(view, limits) or "yes", "yes", own_blocker(view, limits) is None),
     ]

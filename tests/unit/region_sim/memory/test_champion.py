@@ -8,7 +8,7 @@ from dataclasses import replace
 from region_sim.memory.controller import ControllerPart
 from region_sim.memory.inference import GOOD
 from region_sim.memory.site import MemorySite
-from services.controller.answers import ExplainAnswer, explain
+from services.controller.answers import CHAMPION, ExplainAnswer, explain
 from tests.support.memory_world import SmallWorld
 
 
@@ -27,7 +27,7 @@ def blocker(site: MemorySite) -> str:
 
 def lacks(site: MemorySite) -> bool:
     """Whether a region's controller knows that the champion is another version than the one that serves."""
-    found = {each.name: each for each in explained(site).predicates}["champion proven by its golden set"]
+    found = {each.name: each for each in explained(site).predicates}[CHAMPION]
     return not found.holds and "ranker/2 is champion" in found.value
 
 
@@ -73,6 +73,25 @@ def test_the_champion_is_promoted_and_one_region_has_it() -> None:
     SmallWorld().run(main)
 
 
+def test_a_region_without_its_champion_leaves_a_free_lease_to_the_one_that_had_it() -> None:
+    """Its controller was only started again: without that rule the other region would take the lease first."""
+
+    async def main(small: SmallWorld) -> None:
+        active, passive = both(small)
+        small.world.champion = "ranker/2"
+        active.model = replace(GOOD, version="ranker/2")
+        active.kill(["inference"])
+        await small.until(lambda: lacks(passive) and not lacks(active), 30.0, "the passive region to miss it")
+        await asyncio.sleep(10.0)
+        active.kill(["controller"])
+        await small.until(lambda: small.serving() == "", 30.0, "the end of the term")
+        await small.until(lambda: small.serving() != "", 60.0, "the next term")
+        assert small.serving() == active.name
+        assert f"{active.name} could take over with it" in blocker(passive)
+
+    SmallWorld().run(main)
+
+
 def test_a_version_that_no_region_can_serve_locks_nobody_out() -> None:
     """What was champion before is proven and ranks: the survivor takes the lease as a last resort, and says so."""
 
@@ -83,7 +102,7 @@ def test_a_version_that_no_region_can_serve_locks_nobody_out() -> None:
         active.kill()
         await small.until(lambda: small.serving() == passive.name, 60.0, "the last resort")
         found = {each.name: each for each in explained(passive).predicates}
-        assert found["as a last resort"].holds and not found["champion proven by its golden set"].holds
+        assert found["as a last resort"].holds and not found[CHAMPION].holds
         status, answer = await small.search(passive.name)
         assert (status, answer["rung"], answer["model_version"]) == (200, "model", "ranker/1")
 
