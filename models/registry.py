@@ -154,13 +154,14 @@ def load_version(folder: Path) -> ModelVersion:
         raise VersionDamaged(f"{folder} is not named by a version number; {_REMEDY}")
     metrics = msgspec.json.decode((folder / METRICS_FILE).read_bytes(), type=dict[str, Any])
     try:
-        golden = _read_golden(folder / GOLDEN_FILE)
+        golden = read_golden(folder / GOLDEN_FILE)
     except (KeyError, ValueError, OSError) as error:
         raise VersionDamaged(f"{folder / GOLDEN_FILE} is no golden set ({error}); {_REMEDY}") from error
     return ModelVersion(folder.parent.name, int(folder.name), folder, sha256, metrics, golden, manifest)
 
 
-def _read_golden(path: Path) -> Golden:
+def read_golden(path: Path) -> Golden:
+    """Read what `golden_bytes` made. Raises what numpy.load raises, and KeyError."""
     with np.load(path, allow_pickle=False) as arrays:
         inputs = {name.removeprefix(_INPUT): arrays[name] for name in arrays.files if name.startswith(_INPUT)}
         return Golden(inputs, arrays["scores"], arrays["top10"])

@@ -23,6 +23,7 @@ from services.coordination import CoordinationError, StoreUnavailable
 from services.models import backing, listing, pointing, pushing, tables
 from services.models.errors import RegistryError, VersionRefused
 from services.models.premises import Premises, find
+from services.replay.errors import ReplayMisused
 
 UNREACHABLE = 69
 WAIT_SECONDS = 60.0
@@ -220,6 +221,51 @@ def restore(
     Can be repeated after it was cut short. Exit code 68: something was refused; the rest was restored.
     """
     _copied(_run(backing.restore(_premises(data_dir, region, model), source, _progress)), json=json)
+
+
+@models.command()
+def record(
+    to: Annotated[Path, typer.Option("--to", help="The file to write.")],
+    data: Annotated[str, typer.Option(help="Another log: a folder (bestbuy), a file of searches, shop[:SEED].")] = "",
+    count: Annotated[int, typer.Option(min=1, help="The last so many searches of the log.")] = 1_000,
+    data_dir: DataDir = None,
+    region: Region = "",
+    model: Model = "",
+    json: Json = False,
+) -> None:
+    """Put logged searches to a region's worker, and keep them with its answers: what `replay` compares with.
+
+    They come from the region's own events, made into tensors as they were when they were asked.
+    """
+    from services.models import recall
+
+    premises = _premises(data_dir, region, model)
+    try:
+        source = recall.log_of(data, data_dir, region)
+    except (ModelError, ReplayMisused, SettingsError, RegistryError) as error:
+        _end(ExitCode.BAD_SETTINGS, str(error))
+    found = _run(recall.record(premises, source, count, to, _progress))
+    text = f"{found.model}/{found.version} ({found.sha256[:12]}) answered {found.requests} requests: {found.file}"
+    _show(found, f"{text}\nNext, after a restore: meridian models replay {found.file}", json=json)
+
+
+@models.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="What `meridian models record` wrote.")],
+    data_dir: DataDir = None,
+    region: Region = "",
+    model: Model = "",
+    json: Json = False,
+) -> None:
+    """Put recorded requests to a region's worker again: the same version, each score within 1e-4, the same ten best.
+
+    Exit code 68: not the same; the first difference is named.
+    """
+    from services.models import recall
+
+    found = _run(recall.replay(_premises(data_dir, region, model), file, _progress))
+    text = f"{found.model}/{found.version} ({found.sha256[:12]}) gives {found.requests} requests the scores and ranks"
+    _show(found, f"{text} that were recorded", json=json)
 
 
 def _make(context: typer.Context) -> None:
