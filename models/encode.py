@@ -107,7 +107,10 @@ def query_tokens(text: Text) -> npt.NDArray[np.int32]:
 def _history_tensors(
     reading: Reading, at_ms: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Items (0 is padding), kinds + 1, and the logarithm of the age in seconds; each of shape (20,)."""
+    """Items (0 is padding), kinds + 1, and the logarithm of the age in seconds; each of shape (20,).
+
+    Whoever asks for items like one looks at it now: it is the newest of the history.
+    """
     items = np.zeros(HISTORY_MAX, np.int64)
     kinds = np.zeros(HISTORY_MAX, np.int32)
     gaps = np.zeros(HISTORY_MAX, np.int32)
@@ -117,6 +120,10 @@ def _history_tensors(
     kinds[:count] = history.kind[:count].astype(np.int32) + 1
     seconds = np.maximum(at_ms - history.time_ms[:count], 0) / 1000.0
     gaps[:count] = np.minimum(np.log2(1.0 + seconds).astype(np.int32) + 1, GAP_BUCKETS - 1)
+    if reading.like:
+        for column, newest in ((items, max(reading.like & int(_POSITIVE), 1)), (kinds, Kind.VIEW + 1), (gaps, 1)):
+            column[1:] = column[:-1].copy()
+            column[0] = newest
     return items, kinds, gaps
 
 

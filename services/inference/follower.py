@@ -63,6 +63,8 @@ class Follower:
         self._clock = clock
         self._deaf = "the coordination store was not asked yet"
         self._failed: dict[str, _Failed] = {}
+        self._beside_named: dict[str, Named] = {}
+        """The champions of further models, as they were last heard."""
         self._standby_for: tuple[str, str, tuple[str, ...]] | None = None
 
     async def wanted(self, model: str) -> Named | None:
@@ -78,6 +80,8 @@ class Follower:
             await self._clock.sleep(self._settings.alias_poll_seconds)
             try:
                 await self.look(worker)
+                for model in worker.options.also:
+                    await self.look_beside(worker, model)
             except Exception:
                 # The outermost loop: a worker that no longer follows would serve a version that was rolled back.
                 log.exception("the aliases could not be followed")
@@ -94,6 +98,16 @@ class Follower:
         for role in BESIDE:
             await self._beside(worker, role, self.named.get(role))
         await self._keep_standby(worker)
+
+    async def look_beside(self, worker: Worker, model: str) -> None:
+        """Bring what the champion's alias of another model names, if it is set; that model has no other roles."""
+        try:
+            champion = (await self._look(model)).get(CHAMPION)
+        except (CoordinationError, TimeoutError):
+            return  # what serves goes on; the next look is a second away
+        if champion is not None:
+            self._beside_named[model] = champion
+            await self._bring(worker, CHAMPION, champion, model)
 
     def blocker(self, worker: Worker) -> str | None:
         """Why this worker does not rank as the champion should; None when it does."""
@@ -125,6 +139,27 @@ class Follower:
             standby=serving(STANDBY),
             challenger=serving(CHALLENGER),
             shadow=serving(SHADOW),
+        )
+
+    def report_beside(self, worker: Worker, model: str) -> ChampionReport:
+        """The same of a further model, which has no other roles; no proof of a region waits for it."""
+        named, served = self._beside_named.get(model), worker.table.current(model)
+        blocker = None
+        if named is None:
+            blocker = f"no champion of {model!r} was heard of"
+        elif served is None or not _is(served, named):
+            failed = self._failed.get(f"{model}/{CHAMPION}")
+            why = failed.reason if failed is not None and failed.named == named else "it is being loaded"
+            blocker = f"version {named.version}{_content(named.sha256)} is champion and does not serve: {why}"
+        return ChampionReport(
+            model=model,
+            blocker=blocker,
+            named=None if named is None else NamedVersion(version=named.version, sha256=named.sha256),
+            heard=named is not None,
+            serving=None if served is None else _shown(served),
+            standby=None,
+            challenger=None,
+            shadow=None,
         )
 
     def _champion(self) -> Named | None:
@@ -159,16 +194,17 @@ class Follower:
             found = await self._read(model)
         return {role: _named(found[role]) for role in (CHAMPION, *BESIDE) if role in found}
 
-    async def _bring(self, worker: Worker, role: str, named: Named) -> None:
-        """Let a role have what its alias names, if it does not yet and another try is due."""
-        model = self._settings.model
+    async def _bring(self, worker: Worker, role: str, named: Named, other: str = "") -> None:
+        """Let a role (of another model) have what its alias names, if it does not yet and another try is due."""
+        model = other or self._settings.model
+        key = f"{other}/{role}" if other else role
         served = worker.table.current(model, role)
         if served is not None and _is(served, named):
-            self._failed.pop(role, None)
+            self._failed.pop(key, None)
             return
-        failed = self._failed.get(role)
+        failed = self._failed.get(key)
         before = failed if failed is not None and _same(failed.named, named) else None
-        if before is not None and not self._is_due(before):
+        if before is not None and not self._is_due(before, model):
             return
         try:
             await worker.load(model, named.version, sha256=named.sha256, role=role)
@@ -179,14 +215,14 @@ class Follower:
             passes = isinstance(problem, VersionOutOfReach)
             retry_at = self._clock.monotonic() + wait if passes else float("inf")
             seen = self._repository.fingerprint(model, named.version)
-            self._failed[role] = _Failed(named, reason, tries, retry_at, seen)
+            self._failed[key] = _Failed(named, reason, tries, retry_at, seen)
         else:
-            self._failed.pop(role, None)
+            self._failed.pop(key, None)
 
-    def _is_due(self, failed: _Failed) -> bool:
+    def _is_due(self, failed: _Failed, model: str) -> bool:
         if self._clock.monotonic() >= failed.retry_at_seconds:
             return True
-        return self._repository.fingerprint(self._settings.model, failed.named.version) != failed.fingerprint
+        return self._repository.fingerprint(model, failed.named.version) != failed.fingerprint
 
     async def _beside(self, worker: Worker, role: str, named: Named | None) -> None:
         if named is not None:

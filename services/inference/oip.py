@@ -221,8 +221,10 @@ async def _unload(request: web.Request) -> web.Response:
 
 async def _champion(request: web.Request) -> web.Response:
     """Whether what serves is what the alias names, proven here: a region may not take the lease without."""
-    worker = request.app[WORKER]
-    if request.match_info["model"] != worker.options.model:
+    worker, model = request.app[WORKER], request.match_info["model"]
+    if model in worker.options.also:
+        return _json(request.app[FOLLOWER].report_beside(worker, model))
+    if model != worker.options.model:
         raise UnknownModel(f"the model that is served here is {worker.options.model!r}")
     return _json(request.app[FOLLOWER].report(worker))
 

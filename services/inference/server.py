@@ -85,6 +85,7 @@ def new_worker(
         model=settings.model,
         engine=settings.engine_options,
         buckets=Buckets(settings.batch_buckets, settings.candidate_buckets),
+        also=tuple(name for name in settings.also if name != settings.model),
         drain_seconds=settings.drain_seconds,
         stuck_run_seconds=settings.stuck_run_seconds,
         standby_reserve_seconds=settings.standby_reserve_seconds,

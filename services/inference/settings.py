@@ -30,6 +30,8 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     model: str = "ranker"
     model_version: str = ""
     """The version to serve; empty: the one that the alias `champion` names, and the newest one without an alias."""
+    also: tuple[str, ...] = ("similar",)
+    """Further models, each served as soon as its own alias `champion` names a version. The region is ready without."""
     standby_version: str = ""
     """What answers when the champion cannot; empty: the smallest other version of at most half its size; or `none`."""
     standby_reserve_seconds: _Seconds = 0.005

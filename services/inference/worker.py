@@ -42,6 +42,8 @@ class WorkerOptions:
     model: str
     engine: EngineOptions
     buckets: Buckets
+    also: tuple[str, ...] = ()
+    """Further models, which may be fetched from a peer as the first."""
     drain_seconds: float = 10.0
     stuck_run_seconds: float = 5.0
     standby_reserve_seconds: float = 0.005
@@ -208,7 +210,7 @@ class Worker:
     async def close(self) -> None:
         """Answer what was taken, then end the threads."""
         self.draining = True
-        for served in self.table.served(self.options.model):
+        for _, served in self.table.all_served():
             await _within(served.drained(), self.options.drain_seconds)
         for task in self._retiring:
             task.cancel()
@@ -228,7 +230,8 @@ class Worker:
 
     async def _bring(self, model: str, version: str, sha256: str) -> None:
         """Have a version in the repository that is not there."""
-        known = is_name(model) and (bool(self.repository.versions(model)) or model == self.options.model)
+        named = model in (self.options.model, *self.options.also)
+        known = is_name(model) and (named or bool(self.repository.versions(model)))
         if not known:
             raise UnknownModel(f"{self.repository.path} has no versions of a model {model[:80]!r}")
         self.table.note(VersionState(model, version, "LOADING", "being fetched"))
@@ -281,7 +284,7 @@ class Worker:
     def _swap(self, served: ServedVersion, role: str) -> None:
         left = self.table.swap(served, role)
         self.metrics.loads.labels(served.model, "served").inc()
-        if role == CHAMPION:
+        if role == CHAMPION and served.model == self.options.model:
             self.instead_of = None
             self.scorer.impaired = ""
             self.metrics.device.clear()

@@ -98,11 +98,13 @@ class Answerer:
         limits: AskLimits,
         observer: AskObserver,
         changes: Changes,
+        similar: Ladder | None = None,
     ) -> None:
         self._changes = changes
         self._region = region
         self._featurizer = featurizer
         self._ladder = ladder
+        self._similar = similar or ladder
         self._gate = gate
         self._publish = publish
         self._frontier = frontier
@@ -186,17 +188,20 @@ class Answerer:
         self._observer.stage("features", prepared_at - started)
         if course is Course.COUNTERS:
             reason = f"{self._scoring} asks are being scored, as many as are allowed"
-            outcome = self._ladder.step_down(prepared.tensors, len(prepared.items), StepDown.OVERLOADED, reason)
+            outcome = self._ladder_of(ask).step_down(prepared.tensors, len(prepared.items), StepDown.OVERLOADED, reason)
         else:
             outcome = await self._score(ask, prepared)
         self._observer.stage("score", self._clock.monotonic() - prepared_at)
         self._show(ask, outcome, self._ranking(ask, waiting, prepared, outcome, frontier))
 
+    def _ladder_of(self, ask: Ask) -> Ladder:
+        return self._similar if ask.kind == "similar" else self._ladder
+
     async def _score(self, ask: Ask, prepared: Prepared) -> Outcome:
         now_ms = self._clock.unix_ms()
         self._scoring += 1
         try:
-            return await self._ladder.score(
+            return await self._ladder_of(ask).score(
                 prepared.tensors,
                 len(prepared.items),
                 deadline_ms=scoring_deadline_ms(ask, now_ms, self._limits),

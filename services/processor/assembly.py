@@ -10,6 +10,8 @@ from functools import partial
 
 from models.catalogue import Catalogue
 from models.encode import counters_score, popularity_score
+from models.similar.blend import MODEL as SIMILAR
+from models.similar.blend import counters_alone
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
@@ -20,7 +22,7 @@ from services.processor.cut_mark import leave_mark
 from services.processor.features import ModelFeaturizer
 from services.processor.held_digests import HeldDigests
 from services.processor.identity import Identity
-from services.processor.ladder import Ladder
+from services.processor.ladder import Ladder, first_of
 from services.processor.leadership import Leadership, lead, publisher
 from services.processor.live import Live, marks_of
 from services.processor.logs import KnownLogs, Logs, asker, find_logs
@@ -42,6 +44,7 @@ from streams.truncation import EpochsSeen, LogUnreachableError, Place, Watch
 
 log = get_logger(__name__)
 
+RANKER = "ranker"
 STOP_SECONDS = 3.0
 
 
@@ -59,6 +62,8 @@ class Assembly:
     featurizer: ModelFeaturizer
     snapshots: Snapshots
     inference: InferenceClient
+    similar: InferenceClient
+    """Of the model of similar items."""
     delivery: Delivery
     failure: asyncio.Future[BaseException]
     region: RegionSettings
@@ -165,6 +170,7 @@ class Assembly:
             await self._stop_faust()
         await self.live.answerer.drain(0)
         await self.inference.close()
+        await self.similar.close()
         await self.leadership.close()
         await self.delivery.close(1.0)
 
@@ -195,7 +201,7 @@ def assemble(
     leadership = lead(group, known_logs, region, settings, clock)
     items = Catalogue(state.catalogue)
     featurizer = ModelFeaturizer(items, restored.index.read, settings.candidates_max)
-    inference = InferenceClient(region.inference_url, clock=clock)
+    inference, similar = _clients(region, clock)
     catalogue = CatalogueFollower(items.follow, featurizer.text_index, settings.catalogue_interval_seconds, clock.sleep)
     live = Live(
         state=state,
@@ -204,6 +210,7 @@ def assemble(
             region=identity.region,
             featurizer=featurizer,
             ladder=Ladder(inference.infer, counters_score, popularity_score),
+            similar=Ladder(first_of(similar.infer, inference.infer), counters_alone, popularity_score),
             gate=leadership.gate,
             publish=publisher(leadership.rankings, identity.incarnation, metrics),
             frontier=lambda: state.frontier,
@@ -234,6 +241,7 @@ def assemble(
         featurizer=featurizer,
         snapshots=_snapshots(restored, intake, watch, region, settings, clock),
         inference=inference,
+        similar=similar,
         delivery=delivery,
         failure=failure,
         region=region,
@@ -243,6 +251,12 @@ def assemble(
         logs=known_logs,
         held=HeldDigests(intake, state, clock, lambda error: _settle(failure, error)),
     )
+
+
+def _clients(region: RegionSettings, clock: Clock) -> tuple[InferenceClient, InferenceClient]:
+    """Of the ranker, and of the model of similar items."""
+    ranker, similar = (InferenceClient(region.inference_url, model=model, clock=clock) for model in (RANKER, SIMILAR))
+    return ranker, similar
 
 
 def _intake(

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.inference.client import InferenceExpired, InferenceFailed, InferenceRefused
+from services.inference.client import InferenceExpired, InferenceFailed, InferenceRefused, InferenceUnavailable
 from streams.kinds import Rung
 
 CLIENT_SLACK_SECONDS: Final = 0.01
@@ -61,6 +61,18 @@ class Outcome:
     reason: str
     """One sentence; empty when the model answered."""
     model_version: str
+
+
+def first_of(special: Infer, general: Infer) -> Infer:
+    """Ask a special model, and the general one when the special one does not serve or does not take the request."""
+
+    async def infer(tensors: Tensors, deadline_unix_ms: int) -> Scored:
+        try:
+            return await special(tensors, deadline_unix_ms)
+        except (InferenceRefused, InferenceUnavailable):
+            return await general(tensors, deadline_unix_ms)
+
+    return infer
 
 
 class Ladder:

@@ -77,10 +77,15 @@ def own_repository(directory: Path, name: str, *, shipped: Sequence[str] = ("1",
 
 
 def add_version(
-    repository: Repository, version: str, *, key: bytes | None = KEY, change: Callable[[Path], object] | None = None
+    repository: Repository,
+    version: str,
+    *,
+    key: bytes | None = KEY,
+    change: Callable[[Path], object] | None = None,
+    model: str = MODEL,
 ) -> str:
     """Put a version of its own into a repository, as a push does; returns its sha256. `change` spoils it first."""
-    folder = write_version(repository.path, version, bias=float(version))
+    folder = write_version(repository.path, version, model=model, bias=float(version))
     if change is not None:
         change(folder)
         write_manifest(folder)
@@ -89,13 +94,15 @@ def add_version(
     return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
-async def promote(store: KeyValueStore, version: str, sha256: str, name: str = "champion") -> AliasRecord:
+async def promote(
+    store: KeyValueStore, version: str, sha256: str, name: str = "champion", model: str = MODEL
+) -> AliasRecord:
     """Register a version and point an alias at it."""
     record = VersionRecord(version=version, sha256=sha256, size_bytes=1, at_ms=0, by="test")
-    await register_version(store, MODEL, record)
-    before = await alias(store, MODEL, name)
+    await register_version(store, model, record)
+    before = await alias(store, model, name)
     expected = None if before is None else before.version
-    return await point_alias(store, MODEL, name, version, expected=expected, at_ms=0, by="test")
+    return await point_alias(store, model, name, version, expected=expected, at_ms=0, by="test")
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from models.signing import sign
 from services.coordination import MemoryStore
-from services.inference.client import InferenceClient, champion
+from services.inference.client import InferenceClient, InferenceRefused, champion
 from services.inference.follower import standby_candidates
 from services.inference.serving import CHALLENGER, CHAMPION, STANDBY
 from tests.support.inference_parts import (
@@ -324,3 +324,30 @@ async def test_a_standby_comes_and_goes_with_the_champion(tmp_path: Path) -> Non
         await east.look()
         assert east.serving == "1"
         assert east.worker.table.current(MODEL, STANDBY) is None
+
+
+async def test_a_second_model_is_served_as_soon_as_its_alias_names_a_version(tmp_path: Path) -> None:
+    """West fetches it from east; a spoiled version of it is refused, and the ranker does not notice any of this."""
+    store = MemoryStore()
+    async with (
+        region(own_repository(tmp_path, "east"), store, NO_PEERS) as east,
+        region(own_repository(tmp_path, "west"), store, [east.url]) as west,
+    ):
+        inputs = request_inputs(1, 50)
+        async with InferenceClient(west.url, model="similar") as client:
+            with pytest.raises(InferenceRefused, match="not known here"):
+                await client.infer(inputs, deadline_in(5.0))
+            await promote(store, "1", add_version(east.repository, "1", model="similar"), model="similar")
+            await asyncio.gather(*(one.follower.look_beside(one.worker, "similar") for one in (east, west)))
+            assert (await client.infer(inputs, deadline_in(5.0))).model_version == "similar/1"
+            spoiled = add_version(east.repository, "2", model="similar", change=truncated)
+            await promote(store, "2", spoiled, model="similar")
+            await asyncio.gather(*(one.follower.look_beside(one.worker, "similar") for one in (east, west)))
+            assert (await client.infer(inputs, deadline_in(5.0))).model_version == "similar/1"
+        async with aiohttp.ClientSession() as http:
+            report = await champion(http, east.url, "similar")
+        assert report.named is not None and report.serving is not None and report.blocker is not None
+        assert (report.named.version, report.serving.version) == ("2", "1") and "model.onnx" in report.blocker
+        async with InferenceClient(west.url) as client:
+            assert (await client.infer(inputs, deadline_in(5.0))).model_version == "ranker/1"
+        assert (east.serving, west.serving, east.worker.degraded_reason()) == ("1", "1", None)

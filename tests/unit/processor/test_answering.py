@@ -85,6 +85,7 @@ class World:
             limits=limits,
             observer=self,
             changes=self,
+            similar=Ladder(self._similar, lambda _: np.zeros(3, np.float32), lambda _: np.zeros(3, np.float32)),
         )
 
     async def level(self, timeout_seconds: float) -> bool:
@@ -102,6 +103,9 @@ class World:
         if isinstance(self.worker, Exception):
             raise self.worker
         return self.worker
+
+    async def _similar(self, _tensors: Tensors, _deadline_ms: int) -> Scored:
+        return Answer(np.array([[0.9, 0.1, 0.5]], np.float32), "similar/1")
 
     def _publish(self, ranking: Ranking) -> None:
         if self.publish_error is not None:
@@ -140,6 +144,15 @@ async def test_an_ask_becomes_a_ranking_with_all_that_the_gateway_shows() -> Non
     place = RankingId.from_bytes(bytes.fromhex(ranking.ranking_id))
     assert (place.served_ms, place.arm, place.rung) == (9_000, 0, Rung.MODEL)
     assert world.ended == {("search", "answered", "model"): 1}
+
+
+async def test_similar_items_have_a_ladder_of_their_own() -> None:
+    """The model of similar items ranks them, and the answer names it."""
+    world = World()
+    world.answerer.submit(msgspec.structs.replace(ASK, kind="similar", item="w", query=""), appended_ms=9_990)
+    await world.settle()
+    (ranking,) = world.published
+    assert (ranking.model_version, ranking.items) == ("similar/1", ["x", "z"])
 
 
 async def test_a_dead_worker_is_answered_from_the_counters_and_says_so() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.inference.client import InferenceExpired, InferenceRefused, InferenceUnavailable
-from services.processor.ladder import Ladder, Scored, Scores, StepDown, Tensors
+from services.processor.ladder import Infer, Ladder, Scored, Scores, StepDown, Tensors, first_of
 from streams.kinds import Rung
 
 
@@ -103,3 +103,30 @@ async def test_lower_rungs_name_the_version_that_answered_last() -> None:
     under_test = ladder(Answer(np.array([[0.5, 0.25]], np.float32), "ranker/9"))
     await climb(under_test)
     assert under_test.step_down({}, 2, StepDown.OVERLOADED, "full").model_version == "ranker/9"
+
+
+def model(name: str, problem: Exception | None = None) -> Infer:
+    """A model that answers by its name, or raises."""
+
+    async def infer(_tensors: Tensors, _deadline_ms: int) -> Scored:
+        if problem is not None:
+            raise problem
+        return Answer(np.array([[0.5, 0.25]], np.float32), name)
+
+    return infer
+
+
+@pytest.mark.parametrize(
+    ("problem", "version"),
+    [(None, "similar/1"), (InferenceRefused("not known here"), "ranker/3"), (InferenceUnavailable("dead"), "ranker/3")],
+)
+async def test_a_special_model_is_asked_first(problem: Exception | None, version: str) -> None:
+    """The general one stands in where the special one does not serve."""
+    answer = await first_of(model("similar/1", problem), model("ranker/3"))({}, 2_000)
+    assert answer.model_version == version
+
+
+async def test_who_is_too_late_asks_nobody_else() -> None:
+    """The time is over."""
+    with pytest.raises(InferenceExpired):
+        await first_of(model("similar/1", InferenceExpired("late")), model("ranker/3"))({}, 2_000)
