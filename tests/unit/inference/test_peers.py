@@ -52,7 +52,7 @@ def contents(repository: Repository, version: str) -> dict[str, bytes]:
 
 def hidden(repository: Repository) -> list[str]:
     """What is there that is no version yet."""
-    return sorted(path.name for path in (repository.path / MODEL).glob(".*"))
+    return sorted(path.name for path in (repository.path / MODEL).glob(".*") if path.name != ".placing.lock")
 
 
 async def test_a_version_arrives_whole_and_signed(east: Repository, west: Repository) -> None:

@@ -106,7 +106,7 @@ async def test_a_disk_without_room_leaves_nothing(tmp_path: Path, monkeypatch: p
     real, copied = pushing.shutil.copyfile, []
 
     def copy(one: Path, other: Path, **options: Any) -> Any:
-        if ".placing" not in str(other):
+        if source not in Path(one).parents:  # what is shipped is filled in before
             return real(one, other, **options)
         copied.append(one)
         if len(copied) == 3:
