@@ -29,6 +29,7 @@ UNREACHABLE = 69
 WAIT_SECONDS = 60.0
 MAKING = {
     "train": Verb("services.models.cli_train:train", "Train a ranking model"),
+    "similar": Verb("services.models.cli_similar:similar", "Make the model of similar items"),
     "evaluate": Verb("services.models.cli_evaluate:evaluate", "Judge models and baselines on the end of a log"),
     "compress": Verb("services.models.cli_compress:compress", "Make a version smaller, gated on quality"),
 }
