@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import own_ends
 from services.common.own_ends import OwnEnds, OwnEndsDamaged, path_of, read_own_ends
 
 LOG = "east-1.events"
@@ -62,8 +61,8 @@ class Disk:
             path = Path(f"/proc/self/fd/{file}").readlink()
             self.kept[path] = b"" if path.is_dir() else path.read_bytes()
 
-        monkeypatch.setattr(own_ends.os, "fsync", synced)
-        monkeypatch.setattr(own_ends.os, "fdatasync", synced)
+        monkeypatch.setattr("services.common.own_ends.os.fsync", synced)
+        monkeypatch.setattr("services.common.own_ends.os.fdatasync", synced)
 
 
 def test_what_a_killed_process_left_in_the_page_cache_is_synced_first(
