@@ -47,6 +47,23 @@ def wanted_frontier(written: Mapping[str, Any]) -> Frontier:
         ) from error
 
 
+def refuse_other(source: LoggedSource, written: Mapping[str, Any]) -> None:
+    """Hold a cut against the manifest's frontier that asked for it, as far as that names more than offsets.
+
+    Raises SourceUnreadable when the same offsets hold other records.
+    """
+    logs = written.get("logs", {})
+    for log, points in (source.cut.logs if source.cut else {}).items():
+        for partition, point in points.items():
+            wanted = logs.get(log, {}).get(partition)
+            checksum = wanted.get("checksum", point.checksum) if isinstance(wanted, Mapping) else point.checksum
+            if checksum != point.checksum:
+                raise SourceUnreadable(
+                    f"{log}/{partition} shows another record before offset {point.next_offset} than the one that the "
+                    "frontier names: it is not the same log. Next: name the region that holds it"
+                )
+
+
 def cut(
     bootstrap: str,
     logs: Sequence[str],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException
 
-from models.data.log_cut import cut, wanted_frontier
+from models.data.log_cut import cut, refuse_other, wanted_frontier
 from models.data.logged import LoggedSource
 from models.errors import SourceUnreadable
 from services.common.region_settings import RegionSettings
@@ -17,7 +18,6 @@ from services.models.premises import find
 from services.processor.logs import asker, lives_among
 from services.processor.settings import ProcessorSettings
 from streams.logs import events_log
-from streams.position import Frontier
 from streams.replay import Progress
 
 SAY_EVERY_RECORDS = 5_000
@@ -28,12 +28,15 @@ def cut_region(data_dir: Path | None, region: str, frontier: Path | None) -> Log
 
     They are folded as the region's processor folds them. Raises SourceUnreadable, SettingsError, BadRequest.
     """
-    until = None if frontier is None else _frontier(frontier)
+    written = None if frontier is None else _frontier(frontier)
+    until = None if written is None else wanted_frontier(written)
     settings = find(data_dir, region).region
     processor = load(ProcessorSettings)
     logs = events_logs(settings, processor.broker_timeout_seconds)
     print(f"reading {', '.join(logs)} at {settings.bootstrap}", file=sys.stderr, flush=True)
     source = cut(settings.bootstrap, logs, until, parameters=processor.parameters, on_progress=_Said().told)
+    if written is not None:
+        refuse_other(source, written)
     return msgspec.structs.replace(source, name=f"the events logs {', '.join(logs)}")
 
 
@@ -55,12 +58,13 @@ def events_logs(region: RegionSettings, timeout_seconds: float) -> list[str]:
     return logs
 
 
-def _frontier(file: Path) -> Frontier:
+def _frontier(file: Path) -> dict[str, Any]:
     try:
         written = msgspec.json.decode(file.read_bytes(), type=dict)
     except (OSError, msgspec.MsgspecError) as error:
         raise SourceUnreadable(f"{file} holds no frontier: {error}; give a JSON file") from error
-    return wanted_frontier(written.get("frontier", written))
+    found: dict[str, Any] = written.get("frontier", written)
+    return found
 
 
 class _Said:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data.log_cut import cut_source, wanted_frontier
+from models.data.log_cut import cut_source, refuse_other, wanted_frontier
 from models.data.logged import JOIN_MS_MAX, frontier_of, source_of
 from models.errors import SourceUnreadable
 from models.frontier import CutFrontier, RowsFrontier
@@ -100,6 +100,12 @@ def test_a_cut_names_its_events() -> None:
     assert (named.digest, named.rows) == (digest(state).hex(), 5)
     assert named.last_time_ms == cut.searches[4].time_ms
     assert wanted_frontier(msgspec.to_builtins(named)) == Frontier({(LOG, 0): len(frames)})
+    written = msgspec.to_builtins(named)
+    refuse_other(cut, written)
+    refuse_other(cut, {LOG: {"0": len(frames)}})
+    written["logs"][LOG]["0"]["checksum"] = "0" * 16
+    with pytest.raises(SourceUnreadable, match="it is not the same log"):
+        refuse_other(cut, written)
     assert isinstance(frontier_of(Source(name="file", items=[], searches=cut.searches), 5), RowsFrontier)
 
 
