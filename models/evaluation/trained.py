@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from models.cases import collect_cases
+from models.data.splits import cases_of, time_split
 from models.errors import EvaluationImpossible
 from models.evaluation.entrants import Scorer
 from models.evaluation.trial import Progress
@@ -54,11 +55,13 @@ def train_before(
     from models.qhrank.training import TrainingSettings, fit
 
     first = max(split - LEARNED_MAX, 0)
-    edge = first + int((split - first) * FITTED_SHARE)
+    rows = split - first
+    chosen_by = rows - int(rows * FITTED_SHARE)
+    parts = time_split(source.searches, choose=chosen_by, test=len(source.searches) - split, first=first)
     cases = collect_cases(
         source, first=first, end=split, half_precision=True, on_progress=stage("Walking the rows before the split")
     )
-    train, held_out = cases.between(first, edge), cases.between(edge, split)
+    train, held_out = cases_of(cases, parts.fit), cases_of(cases, parts.choose)
     del cases
     bar = stage("Training QHRank")
 
@@ -68,7 +71,8 @@ def train_before(
     trained = fit(train, held_out, settings or TrainingSettings(seed=seed), on_progress=tell)
     bar(1, 1)
     note = (
-        f"{QHRANK} was trained here on rows {first + 1:,} to {split:,}, those from {edge + 1:,} on held out to choose "
-        "by. Without +stream its counters are as of the split."
+        f"{QHRANK} was trained here on rows {first + 1:,} to {split:,}, the last {chosen_by:,} held out to choose by; "
+        f"{sum(edge.left_out for edge in parts.edges):,} that reach over an edge were left out. Its text tower was "
+        "then fitted again on all of them. Without +stream its counters are as of the split."
     )
     return TrainedHere({QHRANK: scorer_of(trained)}, [note])

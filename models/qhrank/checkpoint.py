@@ -6,7 +6,7 @@ a training from going on from another one's file.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ def mark_of(parts: Sequence[Cases], settings: msgspec.Struct, base: Mapping[str,
     """Names a training by all that decides its outcome."""
     digest = xxhash.xxh3_128(msgspec.json.encode(settings))
     for cases in parts:
-        for array in (cases.candidate_items, cases.candidate_feats, cases.clicked, cases.query_tokens, cases.index):
-            digest.update(np.ascontiguousarray(array).data)
+        for column in fields(cases):
+            digest.update(np.ascontiguousarray(getattr(cases, column.name)).view(np.uint8).data)
     for name, array in sorted(base.items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -141,7 +141,7 @@ def test_qhrank_is_trained_for_the_evaluation(shop: Source) -> None:
     tensors = walk.ask(shop.searches[0]).tensors
     settings = TrainingSettings(text_epochs=1, head_epochs=1, up_to_end=False, list_length=16, batch=32)
     trained = train_before(shop, 45, 7, lambda _: lambda *_: None, settings)
-    assert "rows 1 to 45, those from 41 on" in trained.notes[0]
+    assert "rows 1 to 45, the last 5 held out" in trained.notes[0]
     scores = trained.scorers["qhrank"](tensors)
     assert scores.shape == tensors["candidate_items"].shape[1:]
     assert np.isfinite(scores).all()

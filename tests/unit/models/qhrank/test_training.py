@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -98,6 +99,9 @@ def test_a_checkpoint_of_another_training_is_refused(train: Cases, held_out: Cas
         fit(train, held_out, msgspec.structs.replace(short, dropout=0.1), resume=checkpoint)
     with pytest.raises(CheckpointUnfit, match="other data or settings"):
         fit(train.take(slice(0, 400)), held_out, short, resume=checkpoint)
+    for told_otherwise in ({"history_gap": train.history_gap + 1}, {"query": np.char.add(train.query, "x")}):
+        with pytest.raises(CheckpointUnfit, match="other data or settings"):
+            fit(dataclasses.replace(train, **told_otherwise), held_out, short, resume=checkpoint)
     assert checkpoint.read_bytes() == kept
     checkpoint.write_bytes(kept[: len(kept) // 2])
     with pytest.raises(CheckpointUnfit, match="remove it"):
