@@ -9,6 +9,7 @@ anything else.
 Watch `watch_prefix(model)` for changes; `alias_from` reads what the watch brings.
 """
 
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -95,9 +96,24 @@ async def alias(store: KeyValueStore, model: str, name: str) -> AliasRecord | No
     return None if found is None else alias_from(found)
 
 
-async def aliases(store: KeyValueStore, model: str) -> dict[str, AliasRecord]:
-    """Return all aliases of a model that were ever set. Raises StoreUnavailable, StoreDamaged."""
-    return {alias_name(found.key): alias_from(found) for found in await store.list(watch_prefix(model))}
+async def aliases(
+    store: KeyValueStore, model: str, on_damaged: Callable[[str, str], None] | None = None
+) -> dict[str, AliasRecord]:
+    """Return all aliases of a model that were ever set. Raises StoreUnavailable, StoreDamaged.
+
+    With `on_damaged` an alias that cannot be read is left out and told (name, reason); the champion's still raises: who
+    follows the champion must not lose it to what a newer release wrote beside it.
+    """
+    found: dict[str, AliasRecord] = {}
+    for entry in await store.list(watch_prefix(model)):
+        name = alias_name(entry.key)
+        try:
+            found[name] = alias_from(entry)
+        except StoreDamaged as problem:
+            if on_damaged is None or name == CHAMPION:
+                raise
+            on_damaged(name, str(problem))
+    return found
 
 
 async def versions(store: KeyValueStore, model: str) -> list[VersionRecord]:

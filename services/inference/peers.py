@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -49,17 +50,28 @@ class Fetcher:
     """Brings versions into one repository. One fetch at a time."""
 
     def __init__(
-        self, repository: Repository, peers: Peers, metrics: InferenceMetrics, *, bytes_max: int, silence_seconds: float
+        self,
+        repository: Repository,
+        peers: Peers,
+        metrics: InferenceMetrics,
+        *,
+        bytes_max: int,
+        silence_seconds: float,
+        seconds_max: float = 300.0,
     ) -> None:
         self._repository = repository
         self._peers = peers
         self._metrics = metrics
         self._bytes_max = bytes_max
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds)
+        self._seconds_max = seconds_max
         self._one = asyncio.Lock()
 
     async def fetch(self, model: str, version: str, sha256: str) -> None:
-        """Return when the version is in its place. Raises VersionOutOfReach, saying what each peer said."""
+        """Return when the version is in its place. Raises VersionOutOfReach, saying what each peer said.
+
+        Cancelled, it leaves what arrived for the next try.
+        """
         async with self._one:
             if self._repository.folder(model, version).exists():
                 return
@@ -90,12 +102,14 @@ class Fetcher:
         fetch = _Fetch(http, url + files_path(model, version), half, self._metrics, model)
         try:
             half.mkdir(parents=True, exist_ok=True)
-            sums = await fetch.manifest(sha256)
-            await asyncio.to_thread(self._repository.check_signature, half, arriving=True)
-            self._check_room(await fetch.sizes(sums), half)
-            for name, expected in sorted(sums.items()):
-                await fetch.file(name, expected, self._bytes_max)
-            await asyncio.to_thread(self._settle, half, model, version)
+            async with asyncio.timeout(self._seconds_max):
+                sums = await fetch.manifest(sha256)
+                await asyncio.to_thread(self._repository.check_signature, half, arriving=True)
+                sizes = await fetch.sizes(sums)
+                self._check_room(sizes, half)
+                for name, expected in sorted(sums.items()):
+                    await fetch.file(name, expected, sizes[name])
+            await _to_the_end(self._settle, half, model, version)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as problem:
             raise _PeerFailed(str(problem) or type(problem).__name__) from problem
         except ModelRefused as problem:
@@ -107,12 +121,15 @@ class Fetcher:
             self._metrics.fetches.labels(model, "failed").inc()
             raise VersionOutOfReach(f"version {version} cannot be written here: {error}", _LATER) from error
 
-    def _check_room(self, sizes: int, half: Path) -> None:
-        if sizes > self._bytes_max:
-            raise _PeerFailed(f"it has {sizes} bytes; the limit is {self._bytes_max} (version_bytes_max)")
+    def _check_room(self, sizes: dict[str, int], half: Path) -> None:
+        """All files together have one limit, and none may be longer than the size that is counted here."""
+        total = sum(sizes.values())
+        if total > self._bytes_max:
+            raise _PeerFailed(f"it has {total} bytes; the limit is {self._bytes_max} (version_bytes_max)")
         free = shutil.disk_usage(half).free
-        if sizes + DISK_RESERVE_BYTES > free:
-            wanted = f"{sizes} bytes are wanted, {free} are free, and {DISK_RESERVE_BYTES} stay free"
+        to_come = sum(size for name, size in sizes.items() if not (half / name).exists())
+        if to_come + DISK_RESERVE_BYTES > free:
+            wanted = f"{to_come} bytes are wanted, {free} are free, and {DISK_RESERVE_BYTES} stay free"
             raise OSError(errno.ENOSPC, f"the disk is too full ({wanted})")
 
     def _settle(self, half: Path, model: str, version: str) -> None:
@@ -156,6 +173,9 @@ class _Fetch:
             sums = manifest_from(content, f"its {MANIFEST_FILE}").files
         except ModelError as error:
             raise _PeerFailed(str(error)) from error
+        strange = [name for name in sums if not name.isprintable()]
+        if strange:
+            raise _PeerFailed(f"its {MANIFEST_FILE} lists {strange[0][:80]!r}, which is no file of a version")
         (self._half / MANIFEST_FILE).write_bytes(content)
         signature = await self._small(SIGNATURE_FILE)
         (self._half / SIGNATURE_FILE).unlink(missing_ok=True)
@@ -163,8 +183,8 @@ class _Fetch:
             (self._half / SIGNATURE_FILE).write_bytes(signature)
         return sums
 
-    async def sizes(self, sums: dict[str, str]) -> int:
-        """How many bytes of the version are still to come."""
+    async def sizes(self, sums: dict[str, str]) -> dict[str, int]:
+        """How many bytes each file of the version has, as the peer says: at least 1."""
         async with self._http.get(self._files) as answer:
             if answer.status != 200:
                 raise _PeerFailed(f"it answers {answer.status} to the list of files")
@@ -173,7 +193,10 @@ class _Fetch:
             except msgspec.DecodeError as error:
                 raise _PeerFailed(f"its list of files cannot be read: {error}") from error
         sizes = {file.name: file.size_bytes for file in listed.files}
-        return sum(sizes.get(name, 0) for name in sums if not (self._half / name).exists())
+        for name in sums:
+            if sizes.get(name, 0) <= 0:
+                raise _PeerFailed(f"it lists {name} with {sizes.get(name, 'no')} bytes")
+        return {name: sizes[name] for name in sums}
 
     async def file(self, name: str, sha256: str, bytes_max: int) -> None:
         """Have a file complete and right, from what is there already and what the peer sends."""
@@ -193,7 +216,7 @@ class _Fetch:
 
     async def _receive(self, name: str, part: Path, start: int, bytes_max: int) -> None:
         headers = {"Range": f"bytes={start}-"} if start else {}
-        async with self._http.get(f"{self._files}/{name}", headers=headers) as answer:
+        async with self._http.get(self._url(name), headers=headers) as answer:
             if answer.status == 416:
                 return  # nothing is left to send: the sum decides
             if answer.status not in (200, 206):
@@ -203,10 +226,13 @@ class _Fetch:
                     opened.write(chunk)
                     self._bytes.inc(len(chunk))
                     if opened.tell() > bytes_max:
-                        raise _PeerFailed(f"{name} is longer than {bytes_max} bytes (version_bytes_max)")
+                        raise _PeerFailed(f"{name} is longer than the {bytes_max} bytes that it lists")
+
+    def _url(self, name: str) -> str:
+        return f"{self._files}/{quote(name, safe='')}"
 
     async def _small(self, name: str) -> bytes | None:
-        async with self._http.get(f"{self._files}/{name}") as answer:
+        async with self._http.get(self._url(name)) as answer:
             if answer.status == 404:
                 return None
             if answer.status != 200:
@@ -222,6 +248,16 @@ async def _bounded(answer: aiohttp.ClientResponse, name: str) -> bytes:
         if len(content) > MANIFEST_BYTES_MAX:
             raise _PeerFailed(f"{name} is longer than {MANIFEST_BYTES_MAX} bytes")
     return bytes(content)
+
+
+async def _to_the_end(work: Callable[[Path, str, str], None], half: Path, model: str, version: str) -> None:
+    """Run in a thread what must not be left half done beside the next fetch: a cancellation waits for it."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, half, model, version))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
 
 
 def _sha256(path: Path) -> str:

@@ -30,6 +30,8 @@ class ChampionReport(msgspec.Struct, frozen=True, kw_only=True):
     """None: no alias is set, and the newest version that passes serves."""
     heard: bool
     """Whether the alias was read from the coordination store since the worker started; False: as it remembers it."""
+    silent_seconds: float = 0.0
+    """How long ago it was last read, or reading it was first tried; after 30 s and 10 polls this is a blocker."""
     serving: ServingVersion | None
     standby: ServingVersion | None
     challenger: ServingVersion | None

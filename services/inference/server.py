@@ -96,6 +96,7 @@ def new_worker(
         metrics,
         bytes_max=settings.version_bytes_max,
         silence_seconds=settings.fetch_silence_seconds,
+        seconds_max=settings.fetch_seconds_max,
     )
 
     async def obtain(model: str, version: str, sha256: str) -> None:
@@ -109,7 +110,7 @@ def new_worker(
             raise VersionOutOfReach(f"{repository.path / model} has no version {version!r}", f"It has {present}")
         await fetcher.fetch(model, version, content)
 
-    follower = Follower(lambda model: aliases(store, model), repository, settings, clock)
+    follower = Follower(lambda model, damaged: aliases(store, model, damaged), repository, settings, clock)
     batcher = Batcher(settings.batch_limits, metrics, clock.monotonic)
     standby_batcher = Batcher(settings.batch_limits, metrics, clock.monotonic)
     worker = Worker(options, batcher, standby_batcher, metrics, clock, follower.wanted, obtain)

@@ -44,6 +44,8 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     """A version that is larger is not fetched from a peer."""
     fetch_silence_seconds: _Period = 10.0
     """A peer that sends nothing for so long is given up."""
+    fetch_seconds_max: _Period = 300.0
+    """After so long the next peer is asked for the rest of a version, however steadily this one sends."""
     device: Device = Device.AUTO
     intra_op_threads: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Threads inside a run; 0: as many as the process may use cores."""

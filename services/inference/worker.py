@@ -144,6 +144,9 @@ class Worker:
         except ModelRefused as problem:
             self._refused(model, version, role, problem)
             raise
+        except asyncio.CancelledError:
+            self._given_up(model, version)
+            raise
         batches = {bucket: pace.rows_max for bucket, pace in served.paces.items()}
         log.info(
             "version serves",
@@ -274,6 +277,10 @@ class Worker:
             reason=str(problem),
             serving="no version" if serving is None else f"version {serving.version}",
         )
+
+    def _given_up(self, model: str, version: str) -> None:
+        if all(served.version != version for served in self.table.served(model)):
+            self.table.note(VersionState(model, version, "UNAVAILABLE", "given up before it was ready"))
 
     def _empty(self, model: str) -> ModelRefused:
         return ModelRefused(

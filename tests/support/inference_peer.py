@@ -16,13 +16,15 @@ from services.inference.sharing import FILES, file_of, version_files
 class Peer:
     """Hands out a repository's versions, spoiled as a test says, by the names of files.
 
-    `spoil`: what is sent instead. `break_after`: hang up once after so many bytes; with `stall`, only say nothing more.
+    `spoil`: what is sent instead. `listed_sizes`: what is listed instead.
+    `break_after`: hang up once after so many bytes; with `stall`, only say nothing more.
     """
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.asked: list[tuple[str, str]] = []
         self.spoil: dict[str, bytes] = {}
+        self.listed_sizes: dict[str, int] = {}
         self.break_after: dict[str, int] = {}
         self.stall: asyncio.Event | None = None
 
@@ -36,7 +38,10 @@ class Peer:
                 "model": found.model,
                 "version": found.version,
                 "sha256": found.sha256,
-                "files": [{"name": file.name, "size_bytes": file.size_bytes} for file in found.files],
+                "files": [
+                    {"name": file.name, "size_bytes": self.listed_sizes.get(file.name, file.size_bytes)}
+                    for file in found.files
+                ],
             }
         )
 

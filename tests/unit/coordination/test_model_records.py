@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.coordination import MemoryStore, StoreUnavailable
-from services.coordination.base import ABSENT
+from services.coordination.base import ABSENT, StoreDamaged
 from services.coordination.model_records import (
     AliasMoved,
     AliasRecord,
@@ -115,3 +115,18 @@ async def test_records_of_earlier_releases_are_read() -> None:
     assert alias_from(written).version == "1"
     assert (await point(store, "1", "1")).sha256 == "1" * 64, "the content is filled in"
     assert rollback_target(alias_from(written)) is None
+
+
+async def test_an_alias_that_cannot_be_read_does_not_hide_the_others() -> None:
+    """Who can do without it is told why; who cannot gets the error, and the champion is never done without."""
+    store = await registered("1")
+    moved = await point(store, "1", None)
+    await store.compare_and_put(watch_prefix("ranker") + "shadow", b'{"share": 0.5}', ABSENT)
+    told: dict[str, str] = {}
+    assert await aliases(store, "ranker", told.__setitem__) == {"champion": moved}
+    assert list(told) == ["shadow"] and "a newer release may have written it" in told["shadow"]
+    with pytest.raises(StoreDamaged, match="shadow"):
+        await aliases(store, "ranker")
+    await store.compare_and_put(watch_prefix("other") + "champion", b"[]", ABSENT)
+    with pytest.raises(StoreDamaged, match="champion"):
+        await aliases(store, "other", told.__setitem__)

@@ -15,8 +15,8 @@ import pytest
 from models.signing import sign
 from services.coordination import MemoryStore
 from services.inference.client import InferenceClient, InferenceRefused, champion
-from services.inference.follower import standby_candidates
 from services.inference.serving import CHALLENGER, CHAMPION, STANDBY
+from services.inference.standby import standby_candidates
 from tests.support.inference_parts import (
     KEY,
     MODEL,

@@ -21,6 +21,7 @@ from services.inference.repository import Repository
 from services.inference.sharing import version_files
 from tests.support.inference_parts import MODEL, OTHER_KEY, add_version, own_repository
 from tests.support.inference_peer import Peer, listening
+from tests.support.poll import wait_until_async
 
 
 def fetcher(repository: Repository, *urls: str, bytes_max: int = 1 << 20) -> Fetcher:
@@ -246,6 +247,88 @@ async def test_a_silent_peer_is_given_up(west: Repository) -> None:
     done.set()
     server.close()
     await server.wait_closed()
+
+
+async def test_a_fetch_that_is_cancelled_leaves_what_arrived(east: Repository, west: Repository) -> None:
+    """Whoever fetches next goes on from there."""
+    sha256 = add_version(east, "2")
+    peer = Peer(east)
+    peer.break_after["golden.npz"] = 20_000
+    peer.stall = asyncio.Event()
+    async with listening(peer) as url:
+        fetching = asyncio.ensure_future(fetcher(west, url).fetch(MODEL, "2", sha256))
+        part = west.path / MODEL / f".fetch-2-{sha256[:16]}" / "golden.npz.part"
+        await wait_until_async(
+            lambda: asyncio.to_thread(lambda: part.exists() and part.stat().st_size > 0), 20, "a part"
+        )
+        fetching.cancel()
+        await asyncio.wait({fetching})
+        peer.stall.set()
+        arrived = part.stat().st_size
+        assert fetching.cancelled() and arrived
+        await fetcher(west, url).fetch(MODEL, "2", sha256)
+    assert [range_ for name, range_ in peer.asked if name == "golden.npz"] == ["", f"bytes={arrived}-"]
+    assert contents(west, "2") == contents(east, "2")
+
+
+async def test_a_peer_that_never_comes_to_an_end_is_left_for_the_next(east: Repository, west: Repository) -> None:
+    """However it keeps the connection busy: the next one is asked for the rest."""
+    sha256 = add_version(east, "2")
+    slow, quick = Peer(east), Peer(east)
+    slow.break_after["golden.npz"] = 20_000
+    slow.stall = asyncio.Event()
+
+    async with listening(slow) as first, listening(quick) as second:
+
+        async def listed() -> list[str]:
+            return [first, second]
+
+        metrics = InferenceMetrics(CollectorRegistry())
+        limited = Fetcher(west, listed, metrics, bytes_max=1 << 20, silence_seconds=60.0, seconds_max=2.0)
+        async with asyncio.timeout(20):
+            await limited.fetch(MODEL, "2", sha256)
+        slow.stall.set()
+    assert contents(west, "2") == contents(east, "2")
+
+
+async def test_all_files_together_have_one_limit(east: Repository, west: Repository) -> None:
+    """Each is shorter than the limit; what a peer sends beyond its own list is not taken either."""
+    sha256 = add_version(east, "2")
+    peer = Peer(east)
+    sizes = {name: len(content) for name, content in contents(east, "2").items() if not name.startswith("manifest")}
+    async with listening(peer) as url:
+        with pytest.raises(VersionOutOfReach, match=f"it has {sum(sizes.values())} bytes; the limit is"):
+            await fetcher(west, url, bytes_max=sum(sizes.values()) - 1).fetch(MODEL, "2", sha256)
+        peer.spoil["golden.npz"] = b"x" * (sizes["golden.npz"] + 1)
+        with pytest.raises(VersionOutOfReach, match=f"longer than the {sizes['golden.npz']} bytes that it lists"):
+            await fetcher(west, url, bytes_max=1 << 30).fetch(MODEL, "2", sha256)
+    assert west.versions(MODEL) == ["1"]
+
+
+@pytest.mark.parametrize("size", [0, -(1 << 40)])
+async def test_sizes_that_cannot_be_are_refused(east: Repository, west: Repository, size: int) -> None:
+    """A negative one would make room for all others."""
+    sha256 = add_version(east, "2")
+    peer = Peer(east)
+    peer.listed_sizes["model.onnx"] = size
+    async with listening(peer) as url:
+        with pytest.raises(VersionOutOfReach, match=f"lists model.onnx with {size} bytes"):
+            await fetcher(west, url).fetch(MODEL, "2", sha256)
+    assert west.versions(MODEL) == ["1"]
+
+
+async def test_a_file_s_name_may_mean_something_in_an_address(east: Repository, west: Repository) -> None:
+    """It is the name all the same."""
+
+    def further(folder: Path) -> None:
+        for name in ("a#b.bin", "50%25?.bin"):
+            (folder / name).write_text(name)
+
+    sha256 = add_version(east, "2", change=further)
+    async with listening(Peer(east)) as url:
+        await fetcher(west, url).fetch(MODEL, "2", sha256)
+    assert contents(west, "2") == contents(east, "2")
+    assert "a#b.bin" in contents(west, "2")
 
 
 def test_only_files_of_the_version_are_listed(east: Repository) -> None:
