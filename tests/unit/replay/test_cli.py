@@ -55,7 +55,7 @@ async def test_ranking_the_last_searches_prints_the_figures(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "wanted", "reason"),
     [
-        (["/nowhere.csv"], 2, "not a file"),
+        (["/nowhere.csv"], 2, "does not exist"),
         (["shop:one"], 64, "shop:SEED"),
         (["shop", "--as-fast", "--rate", "3"], 64, "contradict"),
         (["shop", "--rate", "-3"], 64, "--rate"),
