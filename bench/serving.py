@@ -211,7 +211,7 @@ def main() -> None:
     folders = options.folders or [shipped / "ranker" / number for number in newest]
     report: dict[str, Any] = {"candidates": options.candidates, "load_before": round(os.getloadavg()[0], 2)}
     for folder in folders:
-        name = f"{folder.parent.name}/{folder.name}"
+        name = str(folder)
         report[name] = measure(folder, options)
         show(name, report[name])
     print(json.dumps(report))
