@@ -138,6 +138,9 @@ def _not_judged(recorded: Recorded, failover: Failover, hit: Hit | None, times: 
         reason = "its controller went on until its data plane had been sick for a while, or could write no more itself"
     elif seen.kind == "partition" and shapes & set(NOT_WHOLE):
         reason = "the old holder's renewals may have arrived"
+    elif recorded.drill.load.search_ack == "bounded":
+        # A search is an event: with ack=bounded the survivor refuses it while no other region keeps up.
+        reason = "apps asked for ack=bounded, which refuses while the other regions are away"
     if reason is not None or failover.rto_seconds is None:
         return reason or "nobody asked the new region for anything in its term"
     return _disturbed(recorded, failover.rto_seconds, hit, times)

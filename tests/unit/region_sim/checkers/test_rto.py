@@ -153,6 +153,15 @@ def test_what_the_formula_does_not_speak_of_is_not_judged(
     assert why in verdict.failovers[0].why
 
 
+def test_searches_that_are_to_be_refused_while_nobody_keeps_up_have_no_bound() -> None:
+    """With `ack=bounded`; with `ack=remote` a search is answered all the same, and late is late."""
+    late_answers = {ack: delayed(history(load=Load(ack=ack)), 3.0) for ack in ("bounded", "remote")}
+    verdict = judge(late_answers["bounded"])
+    assert verdict.checkers[NAME].verdict == "valid"
+    assert "ack=bounded" in verdict.failovers[0].why
+    assert found_by(NAME, late_answers["remote"]).verdict == "invalid"
+
+
 def test_a_failover_while_another_fault_stood_is_measured_and_not_judged() -> None:
     """Two at once no formula bounds."""
 
