@@ -12,8 +12,11 @@ compile() {
 }
 compile bootstrap.txt requirements/bootstrap.in
 compile go.txt requirements/go.in
-compile runtime.txt pyproject.toml --extra cpu --extra build
-compile gpu.txt pyproject.toml --extra gpu --extra build
-compile dev.txt pyproject.toml --extra cpu --extra build --extra train-small --extra dev
+compile runtime.txt pyproject.toml --extra cpu --extra build --extra servers --extra otel
+compile gpu.txt pyproject.toml --extra gpu --extra build --extra servers --extra otel
+# What an image holds: Kafka and etcd have containers of their own.
+compile container.txt pyproject.toml --extra cpu --extra build --extra otel -c requirements/runtime.txt
+compile container-gpu.txt pyproject.toml --extra gpu --extra build --extra otel -c requirements/gpu.txt
+compile dev.txt pyproject.toml --extra cpu --extra build --extra servers --extra train-small --extra dev
 # Everything of dev.txt in the same versions, and what training needs: an environment for training is one to develop in.
-compile train.txt pyproject.toml --extra cpu --extra build --extra train-small --extra train --extra dev -c requirements/dev.txt
+compile train.txt pyproject.toml --extra cpu --extra build --extra servers --extra train-small --extra train --extra dev -c requirements/dev.txt

@@ -44,10 +44,12 @@ def test_no_file_names_a_registry_or_a_machine(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "extras"), [
-    ("runtime.txt", ("cpu", "build")),
-    ("gpu.txt", ("gpu", "build")),
-    ("dev.txt", ("cpu", "build", "train-small", "dev")),
-    ("train.txt", ("cpu", "build", "train-small", "dev", "train")),
+    ("runtime.txt", ("cpu", "build", "servers", "otel")),
+    ("gpu.txt", ("gpu", "build", "servers", "otel")),
+    ("container.txt", ("cpu", "build", "otel")),
+    ("container-gpu.txt", ("gpu", "build", "otel")),
+    ("dev.txt", ("cpu", "build", "servers", "train-small", "dev")),
+    ("train.txt", ("cpu", "build", "servers", "train-small", "dev", "train")),
 ])  # fmt: skip
 def test_every_declared_dependency_is_pinned(path: str, extras: tuple[str, ...]) -> None:
     """A dependency that was added without `requirements/compile.sh` would be missing after a fresh set-up."""
