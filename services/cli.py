@@ -37,6 +37,7 @@ VERBS = {
     "resume": Verb("services.controller.cli:resume", "End a pause"),
     "receipts": Verb("services.audit.cli:receipts", "Show what lost regions took with them, and whom it concerns"),
     "history": Verb("services.audit.cli:history", "Show what happened to the deployment, and verify that it is whole"),
+    "settings": Verb("services.reference.cli:settings", "Show every setting with its variable, default and meaning"),
     "models": Verb("services.models.cli:models", "Make, prove, ship, compare and keep model versions"),
 }
 
