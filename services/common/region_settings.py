@@ -24,6 +24,7 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     TABLE: ClassVar[str] = "region"
 
     name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9]{0,30}$")] = "east"
+    """The region, in every log, key and metric: a small letter, then up to 30 small letters and digits."""
     deployment: Path = Path()
     """The file of the deployment that the region belongs to; unset for a region that is alone."""
     host: str = LOOPBACK
@@ -35,12 +36,19 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     bootstrap: str = ""
     """Kafka's address; the region's own broker unless set."""
     partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = PARTITIONS_DEFAULT
+    """Of each log; the same in every region, and never changed once there are logs."""
     kafka_port: Port = 19092
+    """Where the region's Kafka listens."""
     controller_port: Port = 19093
+    """Where Kafka's own quorum listens; `control_port` is this project's controller."""
     gateway_port: Port = 8080
+    """Where apps publish events and ask for rankings."""
     processor_port: Port = 8081
+    """Where the processor shows its health, state and metrics."""
     inference_port: Port = 8082
+    """Where the inference worker answers."""
     replicator_port: Port = 8083
+    """Where the replicator shows its report."""
     control_port: Port = 8084
     """Where this project's controller listens; `controller_port` is the one of Kafka's own quorum."""
     pseudonym_key_file: Path = Path()

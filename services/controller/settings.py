@@ -21,6 +21,7 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     TABLE: ClassVar[str] = "controller"
 
     host: str = LOOPBACK
+    """Where the controller listens."""
     cycle_ms: Positive = 250
     """How often everything is looked at when nothing happens; news is acted on at once."""
     observe_ms: Positive = 500

@@ -22,15 +22,22 @@ class CoordinationSettings(ServiceSettings, frozen=True, kw_only=True, forbid_un
     endpoints: tuple[str, ...] = ()
     """Client addresses of the members; those of the deployment's sites unless set."""
     username: str = ""
+    """For an etcd with authentication; goes together with `password`."""
     password: Secret = Secret("")
+    """See `username`."""
     ca_file: Path = Path()
+    """Authority that the members' certificates must be signed by, PEM; unset: the system's."""
     cert_file: Path = Path()
+    """Certificate that this process shows to the members, PEM; goes together with `key_file`."""
     key_file: Path = Path()
+    """See `cert_file`."""
     request_timeout_ms: Positive = 300
     """How long one member may take to answer before the next one is asked."""
 
     lease_ttl_seconds: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    """For how long a region stays active after its last renewal; the store may round it up, and its answer counts."""
     renew_interval_ms: Positive = 400
+    """How often the holder renews."""
     clock_rate_bound: Annotated[float, msgspec.Meta(ge=0, lt=0.1)] = 0.001
     """By how much clocks may run at different rates (rho)."""
     quiesce_ms: Positive = 100

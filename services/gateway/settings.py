@@ -23,6 +23,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     TABLE: ClassVar[str] = "gateway"
 
     host: str = LOOPBACK
+    """Where the gateway listens."""
     api_tokens: Secret = Secret("")
     """Accepted bearer tokens, separated by commas. Without any, only a loopback host is accepted."""
 
@@ -35,6 +36,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     peer_fresh_seconds: PositiveSeconds = 2.0
     """For how long a peer's report of what it holds counts."""
     unreplicated_events_max: Positive = 10_000
+    """The other half of the budget of `bounded`, see `unreplicated_seconds_max`."""
     unreplicated_seconds_max: PositiveSeconds = 5.0
     """The budget of `bounded`: nothing is taken while the best peer is further behind."""
     view_interval_seconds: PositiveSeconds = 1.0
@@ -45,22 +47,30 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     """After so long without a sign of life, a gateway is no longer among those that are told to apps."""
 
     body_bytes_max: Positive = 8 << 20
+    """The largest request; a larger one is answered 413."""
     body_seconds: PositiveSeconds = 30.0
     """How long a body may take to arrive."""
     batch_events_max: Positive = 10_000
+    """The most events in one request."""
     events_waiting_max: Positive = 100_000
     """Events between arrival and acknowledgement; beyond it the answer is 429."""
     bytes_waiting_max: Positive = 64 << 20
     """Bytes of requests that are being served; beyond it the answer is 429."""
     retry_after_seconds: PositiveSeconds = 1.0
+    """What an answer 429 or 503 tells its asker to wait."""
 
     frame_events_target: Positive = FrameLimits().events_target
+    """At so many events a frame closes while the log keeps up."""
     frame_events_max: Positive = FrameLimits().events_max
+    """A frame never holds more events."""
     frame_bytes_max: Positive = FrameLimits().bytes_max
+    """A frame never grows larger."""
     frame_age_ms: PositiveSeconds = FrameLimits().age_seconds * 1000
+    """How long an event may wait for its frame to fill."""
     frame_patient_age_ms: PositiveSeconds = FrameLimits().patient_age_seconds * 1000
     """How long events for which nobody waits (what was shown) may wait for another frame to ride on."""
     frames_in_flight_max: Positive = FrameLimits().in_flight_max
+    """With so many frames of a partition on their way, the next one grows instead of being sent."""
 
     delivery_timeout_ms: Positive = 6_000
     """After so long without an acknowledgement, the outcome of a record counts as unknown."""
@@ -69,18 +79,22 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     ends_interval_seconds: PositiveSeconds = 0.2
     """Acknowledged ends are recorded at most this often."""
     broker_timeout_seconds: PositiveSeconds = 5.0
+    """How long one question to Kafka may take."""
     shutdown_seconds: PositiveSeconds = 5.0
+    """How long a stopping gateway waits for what it has taken to be acknowledged."""
 
     deadline_ms: Positive = 500
     """How long a ranking may take when the request says nothing else."""
     deadline_ms_max: Positive = 10_000
     """Longer deadlines are shortened to this."""
     asks_waiting_max: Positive = 256
+    """Requests for rankings that may wait at once; more are answered 503."""
     silent_asks_max: Positive = 3
     """After so many asks in a row without an answer, further ones are refused at once, but for trials."""
     silent_deadline_ms_min: Positive = WatchLimits().deadline_ms_min
     """Asks with a shorter deadline say nothing about the processor, unless the default deadline is as short."""
     trial_interval_ms: Positive = 250
+    """While asks are refused because of silence, how often one is let through to try."""
     processor_poll_ms: Positive = 500
     """How often the processor's readiness is looked at; five times as often while it is not ready."""
 

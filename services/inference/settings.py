@@ -28,6 +28,7 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     """Triton's layout: `<model>/config.pbtxt` and `<model>/<version>/`. Left as it is, the region has a repository of
     its own (`models` in its data directory), which is filled from these shipped versions; set, it is used itself."""
     model: str = "ranker"
+    """The model that ranks."""
     model_version: str = ""
     """The version to serve; empty: the one that the alias `champion` names, and the newest one without an alias."""
     also: tuple[str, ...] = ("similar",)
@@ -47,9 +48,11 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     fetch_seconds_max: _Period = 300.0
     """After so long the next peer is asked for the rest of a version, however steadily this one sends."""
     device: Device = Device.AUTO
+    """What runs it. `auto`: a GPU if there is one; a device that is named is insisted on."""
     intra_op_threads: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Threads inside a run; 0: as many as the process may use cores."""
     gpu_memory_bytes_max: _Whole = 2 << 30
+    """What ONNX Runtime may take of the GPU."""
     batch_buckets: tuple[_Whole, ...] = (1, 2, 4, 8, 16, 32)
     """Row counts that runs are padded to; the last is the largest batch."""
     candidate_buckets: tuple[_Whole, ...] = (64, 128, 256, 512)
@@ -59,7 +62,9 @@ class InferenceSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkno
     queue_rows_max: _Whole = 256
     """Rows that may wait; more are refused with 429."""
     slack_margin_seconds: _Seconds = 0.002
+    """What it takes to get an answer out after its run: a batch starts that much before the earliest deadline."""
     body_bytes_max: _Whole = 8 << 20
+    """The largest request."""
     drain_seconds: _Seconds = 10.0
     """How long a replaced version, and a stopping worker, waits for requests under way."""
     stuck_run_seconds: _Seconds = 5.0

@@ -104,7 +104,7 @@ HEAD: Final = """\
 Written by `meridian settings --markdown` from the sources, and held to them by a test.
 
 A setting is taken from `meridian.toml` (`[table]`, or the file that `MERIDIAN_CONFIG` names), then from the variable
-`MERIDIAN_<TABLE>_<SETTING>`, which wins; `MERIDIAN_<TABLE>_<SETTING>_FILE` names a file that holds it, as is good for secrets.
+`MERIDIAN_<TABLE>_<SETTING>`, which wins; `MERIDIAN_<TABLE>_<SETTING>_FILE` names a file that holds it (for secrets).
 Lists are separated by commas. A name that fits nothing is refused, with the nearest one that exists.
 `python -m services.<process> --print-config` prints what a process would run with, secrets masked.
 """

@@ -39,7 +39,9 @@ class KafkaSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_f
     home: str = ""
     """A directory with Kafka's libs/; the one that `make setup` fetched unless set."""
     bootstrap: str = ""
+    """Address of a Kafka that runs already, for a region that is alone; empty: the region's own broker is started."""
     heap_mb: Annotated[int, msgspec.Meta(ge=96)] = 192
+    """Java heap of the region's broker, MiB."""
 
 
 @dataclass(frozen=True, slots=True)

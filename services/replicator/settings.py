@@ -19,6 +19,7 @@ class ReplicatorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     TABLE: ClassVar[str] = "replicator"
 
     host: str = LOOPBACK
+    """Where the replicator listens."""
     bytes_per_second_max: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Throttle over all logs together; 0 for none. What is behind then stays behind: the lag says so."""
     tick_ms: Positive = 250
@@ -36,6 +37,7 @@ class ReplicatorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     answer_seconds: Seconds = 5.0
     """How long one question to a Kafka may take."""
     look_again_seconds: Seconds = 0.25
+    """How long between two of the looks of `looks_before_alarm`."""
     looks_before_alarm: Positive = 12
     """A broker that has just come back may not know at once how far its log reaches; a cut does not heal."""
     alarm_retry_seconds: Seconds = 5.0
@@ -43,9 +45,11 @@ class ReplicatorSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     alarm_shown_seconds: Seconds = 60.0
     """For how long an alarm about something that was repaired (a second copier, a lost copy) stays up."""
     delivery_timeout_ms: Positive = 30_000
+    """After so long without an acknowledgement a copied record counts as not written; its flow begins again."""
     queue_kbytes_max: Positive = 16_384
     """Records that wait for their acknowledgement, over all logs."""
     queue_records_max: Positive = 20_000
+    """See `queue_kbytes_max`: the same bound in records."""
     fetch_kbytes_max: Positive = 8_192
     """Records fetched ahead from each peer."""
     lives_interval_ms: Positive = 1000
