@@ -150,7 +150,7 @@ def _verified(folder: Path) -> tuple[Manifest, str]:
 def load_version(folder: Path) -> ModelVersion:
     """Read a version after its sums were checked. Raises VersionDamaged."""
     manifest, sha256 = _verified(folder)
-    if not folder.name.isdigit():
+    if not (folder.name.isascii() and folder.name.isdigit()):
         raise VersionDamaged(f"{folder} is not named by a version number; {_REMEDY}")
     metrics = msgspec.json.decode((folder / METRICS_FILE).read_bytes(), type=dict[str, Any])
     try:
@@ -197,7 +197,8 @@ def versions(repository: Path, name: str) -> list[int]:
         entries = list((repository / name).iterdir())
     except OSError:
         return []
-    return sorted(int(entry.name) for entry in entries if entry.is_dir() and entry.name.isdigit())
+    numbered = [entry for entry in entries if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()]
+    return sorted(int(entry.name) for entry in numbered)
 
 
 def golden_bytes(golden: Golden) -> bytes:

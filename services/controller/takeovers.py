@@ -14,16 +14,19 @@ from itertools import pairwise
 
 import msgspec
 
+from services.common.logging import get_logger
 from services.controller.cases import Case, Takeover, takeover_case
 from services.controller.mirror import FormerLeader
 from services.controller.model import Operation
 from services.controller.perform import Acquired
-from services.coordination.base import KeyValueStore, StoreDamaged
+from services.coordination.base import KeyValueStore
 from services.coordination.epoch_seen import NOTHING_SEEN
 from services.coordination.keys import OPERATION_OPEN, OPERATIONS
 from services.coordination.lives import lives_as_of
 from services.coordination.terms import Term, read_terms
 from services.receipts import Receipt
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,9 @@ async def _operation(store: KeyValueStore, operation_id: str) -> Operation | Non
         try:
             operation = msgspec.json.decode(entry.value, type=Operation)
         except msgspec.DecodeError as problem:
-            raise StoreDamaged(f"{key} does not hold an operation ({problem})") from problem
+            # A receipt that does not name the operator's words is worth more than none.
+            log.error("an operation cannot be read", key=key, reason=str(problem))
+            continue
         if operation.operation_id == operation_id:
             return operation
     return None

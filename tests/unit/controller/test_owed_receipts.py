@@ -285,6 +285,17 @@ async def test_a_switchover_that_is_worked_off_is_one(stage: Stage) -> None:
     assert (receipt.kind, receipt.operation_id) == ("switchover", "op") and "anna" in receipt.reason
 
 
+async def test_an_operation_that_cannot_be_read_keeps_nobody_from_a_receipt(stage: Stage) -> None:
+    """Neither its own takeover nor those that come behind it."""
+    await stage.store.compare_and_put(OPERATIONS + "op", b"no operation", ABSENT)
+    await stage.win("west", operation_id="op")
+    stage.start("west")
+    await stage.win("west")
+    await stage.look("west")
+    receipt = await stage.only()
+    assert (receipt.kind, receipt.operation_id) == ("failover", "")
+
+
 async def test_a_replicator_that_has_just_started_is_waited_for_here_too(stage: Stage) -> None:
     """But not for ever."""
     await stage.win("west")

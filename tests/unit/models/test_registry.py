@@ -44,6 +44,7 @@ def test_written_and_read_back(tmp_path: Path) -> None:
         version.golden.inputs["x"], [[0, 1, 2], [3, 4, 5]]
     )
     assert sorted(path.name for path in (tmp_path / "ranker").iterdir()) == ["3", "config.pbtxt"]
+    (tmp_path / "ranker" / "\N{SUPERSCRIPT TWO}").mkdir()
     assert versions(tmp_path, "ranker") == [3] and versions(tmp_path, "other") == []
 
 
