@@ -50,6 +50,11 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Re-rank exactly these, for shops that have a search engine of their own."""
     after: list[Position] = []
     """Read tokens: positions that must have been folded before the answer is made."""
+    canary: bool = False
+    """A heartbeat that nobody waits for but the region itself: scored also behind a shut gate, and never shown.
+
+    A field and not a kind of its own: a processor that does not know it takes it for a search and goes on.
+    """
 
 
 class Ranking(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -21,6 +21,7 @@ from services.processor.admission import (
     scoring_deadline_ms,
     uncovered,
 )
+from services.processor.canary import CanaryTrails, kind_of
 from services.processor.gate import Gate
 from services.processor.ladder import Ladder, Outcome, StepDown, Tensors
 from services.processor.waiting import FrontierWaits
@@ -100,6 +101,7 @@ class Answerer:
         changes: Changes,
         similar: Ladder | None = None,
     ) -> None:
+        self.canaries = CanaryTrails(clock)
         self._changes = changes
         self._region = region
         self._featurizer = featurizer
@@ -129,9 +131,10 @@ class Answerer:
 
     def submit(self, ask: Ask, appended_ms: int) -> None:
         """Start on an ask whose frame was just folded; `appended_ms` is when the broker appended that frame."""
+        self.canaries.begin(ask, appended_ms)
         task = asyncio.create_task(self._answer(ask, appended_ms))
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._ended(done, ask.kind))
+        task.add_done_callback(lambda done: self._ended(done, ask))
 
     def advanced(self) -> None:
         """The frontier moved: wake whoever waited for it."""
@@ -144,12 +147,21 @@ class Answerer:
         for task in list(self._tasks):
             task.cancel()
 
-    def _ended(self, task: "asyncio.Task[None]", kind: str) -> None:
+    def _ended(self, task: "asyncio.Task[None]", ask: Ask) -> None:
         self._tasks.discard(task)
         if task.cancelled():
-            self._observer.ask_ended(kind, "cancelled", "none")
+            self._end(ask, "cancelled")
         elif (bug := task.exception()) is not None:
-            self._observer.ask_failed(kind, bug)
+            self._observer.ask_failed(kind_of(ask), bug)
+            self.canaries.end(ask, "failed")
+
+    def _end(self, ask: Ask, outcome: str, rung: str = "none", detail: str = "") -> None:
+        self._observer.ask_ended(kind_of(ask), outcome, rung)
+        self.canaries.end(ask, outcome, detail)
+
+    def _stage(self, ask: Ask, name: str, seconds: float) -> None:
+        self._observer.stage(name, seconds)
+        self.canaries.stage(ask, name, seconds)
 
     async def _answer(self, ask: Ask, appended_ms: int) -> None:
         missing = bool(uncovered(ask.after, self._frontier()))
@@ -159,14 +171,14 @@ class Answerer:
             # What is left after waiting must be enough for the other rungs, and for publishing.
             budget_ms = ask.deadline_unix_ms - 2 * self._limits.margin_ms - self._clock.unix_ms()
             missing = not await self._waits.covered(ask.after, budget_ms / 1000)
-            self._observer.stage("wait", self._clock.monotonic() - started)
+            self._stage(ask, "wait", self._clock.monotonic() - started)
             course = self._decide(ask, appended_ms, missing=False)
         if course in (Course.SCORE, Course.COUNTERS):
             left_ms = (ask.deadline_unix_ms - self._clock.unix_ms()) // 4
             await self._changes.level(max(0, min(left_ms, self._limits.catalogue_wait_ms_max)) / 1000)
             await self._rank(ask, _Waiting(appended_ms, after_reached=not missing), course)
         else:
-            self._observer.ask_ended(ask.kind, course.value, "none")
+            self._end(ask, course.value)
 
     def _decide(self, ask: Ask, appended_ms: int, *, missing: bool) -> Course:
         now_ms = self._clock.unix_ms()
@@ -174,7 +186,8 @@ class Answerer:
             ask,
             now_ms=now_ms,
             age_ms=now_ms - appended_ms,
-            gate_blocker=self._gate.blocker(now_ms),
+            # A canary goes as far as the effect: the gate stops it there.
+            gate_blocker=None if ask.canary else self._gate.blocker(now_ms),
             missing=missing,
             load=Load(scoring=self._scoring, waiting=len(self._waits)),
             limits=self._limits,
@@ -185,13 +198,14 @@ class Answerer:
         prepared = self._featurizer.prepare(ask)
         frontier = self._frontier().to_rows()
         prepared_at = self._clock.monotonic()
-        self._observer.stage("features", prepared_at - started)
+        self._stage(ask, "features", prepared_at - started)
         if course is Course.COUNTERS:
             reason = f"{self._scoring} asks are being scored, as many as are allowed"
             outcome = self._ladder_of(ask).step_down(prepared.tensors, len(prepared.items), StepDown.OVERLOADED, reason)
         else:
             outcome = await self._score(ask, prepared)
-        self._observer.stage("score", self._clock.monotonic() - prepared_at)
+        self._stage(ask, "score", self._clock.monotonic() - prepared_at)
+        self.canaries.scored(ask, outcome.rung.word, outcome.reason)
         self._show(ask, outcome, self._ranking(ask, waiting, prepared, outcome, frontier))
 
     def _ladder_of(self, ask: Ask) -> Ladder:
@@ -199,7 +213,9 @@ class Answerer:
 
     async def _score(self, ask: Ask, prepared: Prepared) -> Outcome:
         now_ms = self._clock.unix_ms()
-        self._scoring += 1
+        # A canary takes nobody's place: it is one a second, and asks of users are turned away by this number.
+        places = 0 if ask.canary else 1
+        self._scoring += places
         try:
             return await self._ladder_of(ask).score(
                 prepared.tensors,
@@ -208,7 +224,7 @@ class Answerer:
                 now_ms=now_ms,
             )
         finally:
-            self._scoring -= 1
+            self._scoring -= places
 
     def _ranking(
         self, ask: Ask, waiting: "_Waiting", prepared: Prepared, outcome: Outcome, frontier: list[tuple[str, int, int]]
@@ -233,19 +249,23 @@ class Answerer:
 
     def _show(self, ask: Ask, outcome: Outcome, ranking: Ranking) -> None:
         """The effect. The gate is asked here and nowhere earlier counts."""
-        if self._gate.blocker(self._clock.unix_ms()) is not None:
-            self._observer.ask_ended(ask.kind, Course.DROP_GATE.value, "none")
+        if (blocker := self._gate.blocker(self._clock.unix_ms())) is not None:
+            self._end(ask, Course.DROP_GATE.value, detail=blocker)
             return
         try:
             self._publish(ranking)
         except DeliveryError:
-            self._observer.ask_ended(ask.kind, "unpublished", "none")
+            self._end(ask, "unpublished")
             return
+        if not ask.canary:
+            self._note_rung(outcome)
+        self._end(ask, "answered", outcome.rung.word)
+
+    def _note_rung(self, outcome: Outcome) -> None:
         self.model_problem = None
         if outcome.step_down is not StepDown.NONE:
             self.model_problem = outcome.reason
             self._observer.stepped_down(outcome.step_down)
-        self._observer.ask_ended(ask.kind, "answered", outcome.rung.word)
 
 
 def ranked(prepared: Prepared, outcome: Outcome, size: int) -> tuple[list[str], list[float]]:

@@ -13,6 +13,17 @@ SNAPSHOT_SECONDS = 5.0
 """A processor that has no snapshot yet writes one first."""
 
 
+class FoldReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the fold is behind this region's own Kafka; part of the gate's answer, as one asks for both."""
+
+    waiting_records: int | None
+    """Records that are not folded yet; None: the logs' ends were not looked at yet."""
+    waiting_events: int | None
+    """About so many events are in them, by the mean of all frames."""
+    events_per_second: float | None
+    """How fast it folds when it is behind, smoothed; None: it never was, so nobody knows."""
+
+
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of `GET /v1/gate`."""
 
@@ -23,6 +34,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is shut; empty when open."""
     markers_written: bool
     """Whether the EPOCH markers of this epoch were acknowledged by every partition of the rankings log."""
+    fold: FoldReport | None = None
+    """None while the state is not there yet."""
 
 
 class StateSummary(msgspec.Struct, frozen=True):
@@ -53,6 +66,22 @@ class SnapshotOffer(msgspec.Struct, frozen=True, kw_only=True):
     events_now: int
 
 
+class CanaryTrail(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of `GET /v1/canary?id=...`: how far a canary came in this processor."""
+
+    canary_id: str
+    stages_ms: dict[str, float] = {}
+    """How long each stage took that is behind it: log, features, score. Empty while its frame was not folded."""
+    outcome: str = ""
+    """How it ended: `answered` (published), `gate`, `expired`, `overflow`, ...; empty while it is under way."""
+    rung: str = ""
+    """Which step of the ladder scored it."""
+    reason: str = ""
+    """Why that was not the model; empty when it was."""
+    detail: str = ""
+    """The gate's words, when that stopped it."""
+
+
 class FrontierPassed(Exception):
     """The processor is past the frontier that was asked for in some partition, or did not reach it in time: 409."""
 
@@ -70,6 +99,17 @@ async def state(session: aiohttp.ClientSession, url: str, timeout_seconds: float
 async def gate(session: aiohttp.ClientSession, url: str, timeout_seconds: float = ANSWER_SECONDS) -> GateReport:
     """Ask about the gate. Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError."""
     return msgspec.json.decode(await _get(session, f"{url}/v1/gate", {}, timeout_seconds), type=GateReport)
+
+
+async def canary_trail(session: aiohttp.ClientSession, url: str, canary_id: str, wait_seconds: float) -> CanaryTrail:
+    """Ask how far a canary came, once it has ended or after the wait.
+
+    Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError; ClientResponseError 404 from an older processor.
+    """
+    params = {"id": canary_id, "wait_ms": str(max(0, int(wait_seconds * 1000)))}
+    return msgspec.json.decode(
+        await _get(session, f"{url}/v1/canary", params, ANSWER_SECONDS + wait_seconds), type=CanaryTrail
+    )
 
 
 async def digest_at(

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from services.common.logging import get_logger
 from services.common.metrics import SECONDS_BUCKETS
 from services.processor.admission import Course
+from services.processor.canary import CANARY
 from services.processor.ladder import StepDown
 from streams.asks import Epoch
 from streams.state import Tally
@@ -97,6 +98,9 @@ class ProcessorMetrics:
             ["why"],
             registry=registry,
         )
+        for why in StepDown:
+            if why is not StepDown.NONE:
+                self._step_downs.labels(why.value)
         self._stages = Histogram(
             "meridian_ask_stage_seconds",
             "Time of each stage of an answer.",
@@ -109,7 +113,8 @@ class ProcessorMetrics:
     def ask_ended(self, kind: str, outcome: str, rung: str) -> None:
         """See AskObserver."""
         self._asks.labels(kind, outcome, rung).inc()
-        if outcome == Course.DROP_GATE.value:
+        # A canary behind a shut gate is stopped every second, as it should be; nobody tried to show anything.
+        if outcome == Course.DROP_GATE.value and kind != CANARY:
             self._fenced.inc()
 
     def ask_failed(self, kind: str, bug: BaseException) -> None:

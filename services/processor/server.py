@@ -138,6 +138,8 @@ class ProcessorProcess:
                 held=assembly.held,
                 snapshots=assembly.snapshots,
                 snapshot_dir=self._region.snapshot_dir,
+                fold=assembly.fold.report,
+                canaries=assembly.live.answerer.canaries,
             )
         )
         async with AsyncExitStack() as closing:

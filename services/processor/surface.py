@@ -16,7 +16,8 @@ from services.common.health import Health
 from services.common.metrics import add_metrics_route
 from services.common.problem import Problem
 from services.controller.client import NO_EPOCH
-from services.processor.client import GateReport, SnapshotOffer
+from services.processor.canary import CanaryTrails
+from services.processor.client import CanaryTrail, FoldReport, GateReport, SnapshotOffer
 from services.processor.held_digests import HeldDigests, HoldBusy
 from services.processor.identity import Identity
 from services.processor.live import state_report
@@ -60,10 +61,18 @@ class Shown:
     held: HeldDigests
     snapshots: Saves
     snapshot_dir: Path
+    canaries: CanaryTrails | None = None
+    fold: Callable[[], FoldReport] | None = None
+    """How far the fold is behind; None: nobody measures it."""
 
     def report(self) -> bytes:
         """Frontier and digest of this moment."""
         return _encode(state_report(self.identity.region, self.identity.incarnation, self.state))
+
+    def gate_report(self) -> bytes:
+        """The gate, and how far the fold is behind."""
+        fold = None if self.fold is None else self.fold()
+        return _encode(msgspec.structs.replace(self.gate(), fold=fold))
 
     def digest(self) -> bytes:
         """The digest of this moment, table by table."""
@@ -111,6 +120,7 @@ class Surface:
         app.router.add_get("/v1/digest", self._digest)
         app.router.add_post("/v1/hold", self._hold)
         app.router.add_get("/v1/gate", self._gate)
+        app.router.add_get("/v1/canary", self._canary)
         app.router.add_get("/v1/snapshots/latest", self._snapshot)
 
     async def _state(self, _: web.Request) -> web.Response:
@@ -118,9 +128,22 @@ class Surface:
 
     async def _gate(self, _: web.Request) -> web.Response:
         if self._shown is not None:
-            return _json(_encode(self._shown.gate()))
+            return _json(self._shown.gate_report())
         reason = f"not ready: {self.phase.sentence}"
         return _json(_encode(GateReport(open=False, epoch=NO_EPOCH, reason=reason, markers_written=False)))
+
+    async def _canary(self, request: web.Request) -> web.Response:
+        """Answer how far a canary came, once it has ended."""
+        shown, canary_id = self._shown, request.query.get("id", "")
+        if shown is None:
+            return self._not_yet()
+        try:
+            wait_seconds = _milliseconds(request) / 1000
+        except ValueError as problem:
+            return _bad(str(problem))
+        if shown.canaries is None:
+            return _json(_encode(CanaryTrail(canary_id=canary_id)))
+        return _json(_encode(await shown.canaries.ended(canary_id, wait_seconds)))
 
     async def _digest(self, request: web.Request) -> web.Response:
         shown = self._shown
