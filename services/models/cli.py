@@ -135,7 +135,8 @@ def push(
     found = _run(pushing.push(_premises(data_dir, region, model), folder, version, _progress))
     there = "was there already" if found.was_there else "pushed"
     text = f"{found.model}/{found.version} {there} ({found.sha256[:12]}, {found.size_bytes} bytes): {found.folder}"
-    _show(found, f"{text}\nNext: meridian models promote {found.version}", json=json)
+    named = f" --model {found.model}" if model else ""
+    _show(found, f"{text}\nNext: meridian models promote {found.version}{named}", json=json)
 
 
 @models.command()

@@ -221,7 +221,8 @@ async def pin_champion(store: KeyValueStore, premises: Premises, say: Say) -> No
             raise
         say(f"champion was named by somebody else meanwhile ({error})")
     else:
-        say(f"no champion was named yet: it is {premises.model}/{now}, which served as the newest")
+        why = "which serves" if now == serving else "the newest one here"
+        say(f"no champion was named yet: it is {premises.model}/{now}, {why}")
 
 
 async def register_here(store: KeyValueStore, premises: Premises, number: str) -> VersionRecord:
