@@ -10,7 +10,10 @@ from typing import Literal
 
 import msgspec
 
+from services.controller.forecast import ControlTimes, RtoForecast
 from services.receipts.model import Receipt
+
+__all__ = ["ControlTimes"]
 
 Epoch = tuple[int, int]
 
@@ -39,19 +42,6 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 
 class _Evidence(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
     """One piece."""
-
-
-class ControlTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that bound how long a failover may take, in seconds."""
-
-    lease_ttl: float
-    renew_interval: float
-    request_timeout: float
-    cycle: float
-    observe: float
-    rank_delay: float
-    etcd_election: float
-    """Longest time in which etcd elects another leader."""
 
 
 class DrillPlan(_Evidence, frozen=True, kw_only=True, tag="plan"):
@@ -85,6 +75,17 @@ class FaultSeen(_Evidence, frozen=True, kw_only=True, tag="fault"):
     """Unix ms when it had been done, before it was verified."""
     etcd_leader_hit: bool | None = None
     """Whether the site of etcd's leader was hit by it: a lease then ends later. None: nobody said who led."""
+
+
+class ForecastSeen(_Evidence, frozen=True, kw_only=True, tag="forecast"):
+    """What a controller said, right before a fault hit the active region, of how long a failover would take."""
+
+    active: str
+    """The region that was active by that controller."""
+    regions: dict[str, RtoForecast]
+    """Until rankings would come from each of the others."""
+    unknown: dict[str, str] = {}
+    """Regions without a forecast, and why."""
 
 
 class LogRows(_Evidence, frozen=True, kw_only=True, tag="rows"):
@@ -239,6 +240,7 @@ Evidence = (
     | PredictionsSeen
     | DeadSeen
     | FaultSeen
+    | ForecastSeen
     | LogRows
     | LogRead
     | HeldEnds

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from infra.runtime.etcd import ELECTION_MS
 from region_sim.evidence import ControlTimes
 from services.common.settings import SettingsError, load
+from services.controller import settings
 from services.controller.settings import ControllerSettings
 from services.coordination.settings import CoordinationSettings
 from services.region.run_file import ProcessIdentity
 
 CONTROLLER = "controller"
-ELECTIONS_MAX = 2
-"""A follower waits for one to two election time-outs before it stands for election."""
 
 
 class Hands(Protocol):
@@ -53,12 +51,4 @@ def _times(process: Path) -> ControlTimes | None:
         controller = load(ControllerSettings, environment)
     except SettingsError:
         return None
-    return ControlTimes(
-        lease_ttl=store.lease_ttl_seconds,
-        renew_interval=store.renew_interval_ms / 1000,
-        request_timeout=store.request_timeout_ms / 1000,
-        cycle=controller.cycle_ms / 1000,
-        observe=controller.observe_ms / 1000,
-        rank_delay=controller.rank_delay_seconds,
-        etcd_election=ELECTIONS_MAX * ELECTION_MS / 1000,
-    )
+    return settings.control_times(store, controller)

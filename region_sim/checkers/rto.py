@@ -1,15 +1,10 @@
 """How long a failover may take by the formula, and each of its terms.
 
-    U <= A + w + p + a + b + L / (mu - lambda) + c
-    A = T + 0.5 s + commit               etcd's leader survives
-    A = E + ET + T + 0.5 s + commit      etcd's leader goes too; E < 2 ET
-
-(`docs/operating/drills.md`; research: failover control planes, section 2.) T is the lease's time to live, 0.5 s how
-often etcd looks for leases that ended, E its election and ET its time-out for one. w, p, a: the news travels, then
-candidates are compared, and one campaigns. b: the markers are written. L, the backlog, is nothing: a passive region
-folds all the time. c: clients find the new region. A failover is held against it when one lost region explains it, and
-no other fault stood or had just ended that could matter: two at once no formula bounds. What was wrong with the data
-plane of the region that is gone cannot matter, nor can records that nobody can read.
+The formula is that of the forecast (`services.controller.forecast`), and stands there; c, what clients take to find the
+new region, is added here. L, the backlog, is nothing: a passive region folds all the time. A failover is held against
+it when one lost region explains it, and no other fault stood or had just ended that could matter: two at once no
+formula bounds. What was wrong with the data plane of the region that is gone cannot matter, nor can records that
+nobody can read.
 """
 
 from __future__ import annotations
@@ -23,9 +18,9 @@ from region_sim.checkers.failovers import cause_of
 from region_sim.checkers.recorded import Hit, Recorded
 from region_sim.evidence import ControlTimes
 from region_sim.spec import Cut, Load, Partition
+from services.controller.forecast import worst_terms
 
 CHECK = "every failover is within the formula"
-SCAN_SECONDS = 0.5
 PARTS = ("lease", "acquire", "promotion", "first_answer")
 NOT_WHOLE = ("incoming", "peer", "data")
 """Shapes of a partition in which the old holder's renewals may still arrive: its lease does not end by itself."""
@@ -73,17 +68,12 @@ def check(recorded: Recorded, failovers: Sequence[Failover] | None) -> tuple[Fin
 
 def bounds(times: ControlTimes, load: Load, *, etcd_leader_too: bool, lead_seconds: float = 0.0) -> dict[str, float]:
     """The longest that each part of a failover may take, in seconds; `lead_seconds`: how long the fault took to hit."""
-    commit = times.request_timeout
-    lease = lead_seconds + times.lease_ttl + SCAN_SECONDS + commit
-    if etcd_leader_too:
-        lease += 1.5 * times.etcd_election
-    # A member of etcd that is gone is tried first, once for each of three members, in every call.
-    store = 3 * times.request_timeout
+    worst = worst_terms(times, etcd_leader_too=etcd_leader_too)
     asking = 2 * load.search_timeout_ms / 1000 + 4 / load.searches_per_second
     return {
-        "lease": round(lease, 3),
-        "acquire": round(times.cycle + times.observe + times.rank_delay + 2 * store, 3),
-        "promotion": round(times.cycle + times.observe + store, 3),
+        "lease": round(lead_seconds + worst.lease, 3),
+        "acquire": round(worst.detection, 3),
+        "promotion": round(worst.opening, 3),
         "first_answer": round(asking + times.cycle, 3),
     }
 

@@ -17,6 +17,8 @@ from services.common.health import Health
 from services.controller.api import LeaseApi
 from services.controller.attendants import Attendants
 from services.controller.controller import Controller
+from services.controller.forecast import NO_CORRECTION
+from services.controller.forecaster import Forecaster
 from services.controller.metrics import ControllerMetrics
 from services.controller.mirror import CONTROLLER, StoreMirror
 from services.controller.observe import Observer, Urls
@@ -138,6 +140,8 @@ class ControllerPart:
         )
         self.book = DiskReceipts(store, site.disk)
         self.attendants = self._attendants(site, store)
+        # No drill in this world is asked about machines, nor the other way round: the formula alone forecasts here.
+        controller.forecaster = Forecaster(world.times(), NO_CORRECTION, controller.limits, self._etcd_leader)
         world.books[site.name, "controller"] = self._routes(store)
 
     async def run(self) -> None:
@@ -188,6 +192,10 @@ class ControllerPart:
             nobody_holds=lambda: controller.mirror.view().leader is None,
             interval_seconds=interval_seconds,
         )
+
+    def _etcd_leader(self) -> str | None:
+        placement = self.attendants.placement
+        return None if placement is None else placement.leader_site
 
     def _routes(self, store: LeaseStore) -> RouteBook:
         routes = RouteBook()

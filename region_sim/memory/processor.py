@@ -31,6 +31,7 @@ from services.processor import client
 from services.processor.answering import Answerer
 from services.processor.client import SnapshotOffer
 from services.processor.cuts import acknowledged, examine_with, seal
+from services.processor.fold_meter import FoldMeter
 from services.processor.gate import LeasedGate
 from services.processor.held_digests import HeldDigests
 from services.processor.identity import Identity
@@ -78,6 +79,8 @@ class ProcessorPart:
         self._counts: dict[str, int] = {}
         """The logs that stood here when they were last looked at."""
         self._surface = Surface(CollectorRegistry())
+        self._heard: Heard
+        """Made with the intake."""
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         book = RouteBook()
         self._surface.add_routes(book.as_application())
@@ -207,6 +210,9 @@ class ProcessorPart:
         markers = Markers(site.name, cast("Delivery", rankings), ends, self.logs, clock, times.markers_look)
         keeper = TermKeeper(gate, markers, self.follower, news, clock, times.term_check)
         self.intake = self._make_intake(seen, self._make_answerer(gate, rankings))
+        fold = self._heard.fold = FoldMeter(
+            self.state, lambda: self.intake.read_to, lambda: self.watch.ends, clock.monotonic
+        )
         held = HeldDigests(self.intake, self.state, clock, self._fail)
         identity = Identity(site.name, site.incarnation, "")
         self._surface.show(
@@ -217,6 +223,7 @@ class ProcessorPart:
                 held,
                 self,
                 site.region.snapshot_dir,
+                fold=fold.report,
             )
         )
         self._surface.health.add("log", lambda: None if self.watch.cut is None else str(self.watch.cut))
@@ -254,12 +261,13 @@ class ProcessorPart:
         )
 
     def _make_intake(self, seen: EpochsSeen, answerer: Answerer) -> Intake:
+        self._heard = Heard(answerer, events_log(self._site.incarnation))
         return Intake(
             fold=self.fold,
             watch=self.watch,
             seen=seen,
             bury=self._bury,
-            observer=Heard(answerer, events_log(self._site.incarnation)),
+            observer=self._heard,
             sleep=self._clock.sleep,
             monotonic=self._clock.monotonic,
             is_copy=self._is_copy,

@@ -11,6 +11,7 @@ from region_sim.memory.kafka import LocalKafka, SimProbe
 from region_sim.memory.producer import SimProducer
 from services.processor.admission import Course
 from services.processor.answering import Answerer
+from services.processor.fold_meter import FoldMeter
 from services.processor.ladder import StepDown
 from services.processor.logs import KnownLogs
 from services.processor.markers import RankingsEnds
@@ -126,9 +127,12 @@ class Heard:
     def __init__(self, answerer: Answerer, own_log: str) -> None:
         self._answerer = answerer
         self._own_log = own_log
+        self.fold: FoldMeter | None = None
 
     def taken(self, record: LogRecord, applied: Applied, seconds: float) -> None:  # noqa: ARG002 - the shape of Observer
         """See Observer."""
+        if self.fold is not None:
+            self.fold.took(applied.events + applied.item_events)
         raw = header(record.headers, HEADER_ASKS) if record.log == self._own_log else None
         if raw is not None:
             for ask in decode_asks(raw):

@@ -16,10 +16,13 @@ from services.controller.blockers import (
 )
 from services.controller.board import leader_of
 from services.controller.client import Leader
+from services.controller.forecast import HOLDS_LEASE, RtoForecast
 from services.controller.model import CandidateStatus, Limits, Now, Operation, Pause, View
 
 CHAMPION: Final = "champion proven by its golden set"
 """The name of that predicate."""
+RTO_FORECAST: Final = "RTO forecast"
+"""That of the forecast, which never keeps a region from anything."""
 
 
 class RegionLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +38,10 @@ class RegionLine(msgspec.Struct, frozen=True, kw_only=True):
     lag_events: int | None
     lag_seconds: float | None
     gateway_url: str
+    rto_forecast: RtoForecast | None = None
+    """When rankings would come from here, if the active region died now; None: see `rto_unknown`."""
+    rto_unknown: str = ""
+    """Why there is no forecast."""
 
 
 class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,11 +121,15 @@ def _line(region: str, status: CandidateStatus | None, leader: Leader | None) ->
         lag_events=status.lag_events if status is not None else None,
         lag_seconds=status.lag_seconds if status is not None else None,
         gateway_url=status.gateway_url if status is not None else "",
+        rto_forecast=None if status is None or active else status.rto_forecast,
+        rto_unknown="it is active" if active else silent if status is None else status.rto_unknown,
     )
 
 
-def explain(view: View, limits: Limits, now: Now, sentence: str) -> ExplainAnswer:
-    """Each condition with its value and limit."""
+def explain(
+    view: View, limits: Limits, now: Now, sentence: str, forecast: tuple[RtoForecast | str, float] | None = None
+) -> ExplainAnswer:
+    """Each condition with its value and limit; `forecast` comes with the target in seconds."""
     why_not = right_to_act(view, now)
     return ExplainAnswer(
         region=view.region,
@@ -126,8 +137,18 @@ def explain(view: View, limits: Limits, now: Now, sentence: str) -> ExplainAnswe
         why_not=why_not or "",
         promotion_blocker=promotion_blocker(view, limits, now) or "",
         sentence=sentence,
-        predicates=_predicates(view, limits, now),
+        predicates=_predicates(view, limits, now) + ([] if forecast is None else [_forecast_line(*forecast)]),
     )
+
+
+def _forecast_line(found: RtoForecast | str, target_seconds: float) -> Predicate:
+    """What is not known holds no target, but for the region that is active: nothing is to be forecast there."""
+    limit = f"{target_seconds:g} s"
+    if isinstance(found, str):
+        return Predicate(name=RTO_FORECAST, value=f"none: {found}", limit=limit, holds=found == HOLDS_LEASE)
+    error = "" if found.error_seconds is None else f" (mean error in drills {found.error_seconds:.1f} s)"
+    value = f"{found.seconds:.1f} s{error}, at most {found.seconds_max:.1f} s: {found.because}"
+    return Predicate(name=RTO_FORECAST, value=value, limit=limit, holds=found.seconds <= target_seconds)
 
 
 def _predicates(view: View, limits: Limits, now: Now) -> list[Predicate]:

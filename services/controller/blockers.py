@@ -86,6 +86,15 @@ def _ranked(found: Sequence[CandidateStatus], regions: Sequence[str]) -> list[Ca
     return sorted(found, key=lambda each: (each.lag_events or 0, order.get(each.region, len(order))))
 
 
+def queue(view: View, former: str) -> list[str]:
+    """Return who would campaign after `former` lost the lease, in the order of their turns."""
+    # Whoever has just lost the lease is most likely dead, and its entry not gone yet: it goes last.
+    candidates, order = view.store.candidates, view.regions
+    ranked = [each.region for each in eligible(candidates, order, besides=former)]
+    ranked += [each.region for each in last_resorts(candidates, order, besides=former)]
+    return ranked + ([former] if former == view.region else [])
+
+
 def last_resorts(
     candidates: Mapping[str, CandidateStatus], regions: Sequence[str], besides: str = ""
 ) -> list[CandidateStatus]:

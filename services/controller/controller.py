@@ -15,6 +15,8 @@ from services.common.waiting import news_within
 from services.controller.blockers import is_last_resort, own_blocker, right_to_act
 from services.controller.board import LeaseBoard, serving_epoch
 from services.controller.decide import decide
+from services.controller.forecast import RtoForecast, coarse
+from services.controller.forecaster import Forecaster
 from services.controller.metrics import ControllerMetrics
 from services.controller.mirror import StoreMirror
 from services.controller.model import CandidateStatus, Limits, Now, View
@@ -66,6 +68,8 @@ class Controller:
         self.observer: Observer
         self.performer: Performer
         self.registration: Registration
+        self.forecaster: Forecaster | None = None
+        """Who says when rankings would come from here; None: nobody does."""
 
     def attach(self, mirror: StoreMirror, observer: Observer, performer: Performer, registration: Registration) -> None:
         """Take the parts that report here."""
@@ -94,6 +98,12 @@ class Controller:
             hold_down_because=self.performer.hold_down_because,
             ended_epoch=self.election.ended,
         )
+
+    def forecast(self) -> RtoForecast | str:
+        """When rankings would come from here if the active region died now, or why that is not known."""
+        if self.forecaster is None:
+            return "nobody forecasts here"
+        return self.forecaster.of(self.view(), self.now())
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -150,6 +160,8 @@ class Controller:
         seen = view.store.operation
         involved = seen is not None and self.region in {seen.operation.source, seen.operation.target}
         self.observer.hurry(involved or (view.term is not None and (not serves or view.term.shut is not None)))
+        expected = self.forecast()
+        self.metrics.show_forecast(expected)
         status = CandidateStatus(
             region=self.region,
             instance=self.instance,
@@ -162,8 +174,10 @@ class Controller:
             serving_epoch=gate.epoch if serves and gate is not None else None,
             epoch_seen=self.election.seen.epoch,
             # Coarse, so that an entry changes when something does and not with every record.
-            lag_events=None if view.data.lag.events is None else _coarse(view.data.lag.events),
+            lag_events=None if view.data.lag.events is None else coarse(view.data.lag.events),
             lag_seconds=round(view.data.lag.seconds),
+            rto_forecast=None if isinstance(expected, str) else expected,
+            rto_unknown=expected if isinstance(expected, str) else "",
         )
         self.registration.update(msgspec.json.encode(status))
         self._show(view, now)
@@ -171,6 +185,7 @@ class Controller:
     def _show(self, view: View, now: Now) -> None:
         may_act = right_to_act(view, now) is None
         self.metrics.active.set(may_act)
+        self.metrics.promotable.set(own_blocker(view, self.limits) is None)
         self.metrics.last_seen.set(self.mirror.confirmed_ms / 1000)
         self.metrics.epoch_generation.set(max(0, self.election.seen.epoch[0]))
         self.metrics.epoch.set(max(0, self.election.seen.epoch[1]))
@@ -210,10 +225,6 @@ class Controller:
         view = self.view()
         may_act = right_to_act(view, self.now()) is None
         return may_act and view.term is not None and serving_epoch(view) == view.term.epoch
-
-
-def _coarse(events: int) -> int:
-    return events if events < 10 else int(float(f"{events:.1g}"))
 
 
 def _without_numbers(sentence: str) -> str:

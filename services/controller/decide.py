@@ -15,6 +15,7 @@ from services.controller.blockers import (
     own_blocker,
     paused_sentence,
     promotion_blocker,
+    queue,
     right_to_act,
 )
 from services.controller.model import (
@@ -136,12 +137,8 @@ def _beside(view: View, leader: LeaderSeen, limits: Limits, now: Now) -> Decisio
 
 def _take_turn(view: View, limits: Limits, now: Now) -> Decision:
     """Nothing stands against this region: campaign, but leave a better one the first try."""
-    # Whoever has just lost the lease is most likely dead, and its entry not gone yet: it goes last.
     former = view.store.former
-    candidates, order = view.store.candidates, view.regions
-    ranked = [each.region for each in eligible(candidates, order, besides=former)]
-    ranked += [each.region for each in last_resorts(candidates, order, besides=former)]
-    ranked += [former] if former == view.region else []
+    ranked = queue(view, former)
     rank = ranked.index(view.region) if view.region in ranked else 0
     gone_seconds = now.boottime - view.store.leader_gone_at
     if gone_seconds < rank * limits.rank_delay_seconds:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import nan
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from services.controller.forecast import PARTS, RtoForecast
 
 FAILOVER_REASONS = ("automatic", "operator")
 
@@ -36,4 +40,34 @@ class ControllerMetrics:
             "meridian_lease_remaining_seconds", "For how long this region may still act.", registry=registry
         )
         self.receipts_open = Gauge("meridian_receipts_open", "Receipts that are not closed.", registry=registry)
+        self.promotable = Gauge(
+            "meridian_region_promotable",
+            "1 while this region could take over by its own account, or holds the lease soundly.",
+            registry=registry,
+        )
         self.paused = Gauge("meridian_paused", "1 while an operator has paused transitions.", registry=registry)
+        self._rto = Gauge(
+            "meridian_rto_forecast_seconds",
+            "Until rankings would come from here, if the active region died now; NaN: not known, or it is active.",
+            registry=registry,
+        )
+        self._rto_max = Gauge(
+            "meridian_rto_forecast_max_seconds",
+            "The same in the worst case that the formula allows.",
+            registry=registry,
+        )
+        self._rto_parts = Gauge(
+            "meridian_rto_forecast_part_seconds",
+            "The parts of that forecast; `correction` is what past drills took beyond the formula.",
+            ["part"],
+            registry=registry,
+        )
+        self.show_forecast("")
+
+    def show_forecast(self, found: RtoForecast | str) -> None:
+        """Set the gauges of the forecast; NaN where there is none."""
+        known = None if isinstance(found, str) else found
+        self._rto.set(nan if known is None else known.seconds)
+        self._rto_max.set(nan if known is None else known.seconds_max)
+        for part in PARTS:
+            self._rto_parts.labels(part).set(nan if known is None else known.part(part))

@@ -11,7 +11,9 @@ from typing import Literal
 
 import msgspec
 
+from services.controller.forecast import RtoForecast
 from services.coordination.election import LeaderRecord
+from services.processor.client import FoldReport
 
 Epoch = tuple[int, int]
 Rows = list[tuple[str, int, int]]
@@ -70,6 +72,10 @@ class CandidateStatus(msgspec.Struct, frozen=True, kw_only=True):
     epoch_seen: Epoch
     lag_events: int | None
     lag_seconds: float
+    rto_forecast: RtoForecast | None = None
+    """When rankings would come from here, if the active region died now; None: see `rto_unknown`."""
+    rto_unknown: str = ""
+    """Why there is no forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +175,8 @@ class GateSeen:
     """Before sending the question."""
     shut_asks: tuple[float, ...] = ()
     """When it was asked each time since it was last seen open, the newest last; only as many as are of use."""
+    fold: FoldReport | None = None
+    """How far the fold was behind then."""
 
 
 @dataclass(frozen=True, slots=True)

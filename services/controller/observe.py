@@ -153,7 +153,7 @@ class Observer:
                 found = await processor_client.gate(self._session, self._urls.processor)
                 before = self.data.gate.shut_asks if self.data.gate is not None else ()
                 shut_asks = () if found.open else (*before, asked_at)[-SHUT_ASKS_MAX:]
-                self.take_gate(GateSeen(found.open, found.epoch, found.reason, asked_at, shut_asks))
+                self.take_gate(GateSeen(found.open, found.epoch, found.reason, asked_at, shut_asks, found.fold))
                 if self._hurry.is_set():
                     await self._look_at_state()
             except ASK_FAILED as problem:

@@ -9,6 +9,7 @@ from services.controller.answers import explain, status_of
 from services.controller.api import json_response
 from services.controller.attendants import Attendants
 from services.controller.controller import Controller
+from services.controller.settings import RTO_TARGET_SECONDS
 from services.coordination.base import CoordinationError
 from services.coordination.history import History, HistoryAnswer, verify
 from services.coordination.lease import LeaseStore
@@ -20,7 +21,16 @@ from services.receipts.client import ReceiptsAnswer
 class RecordsApi:
     """`GET /v1/{status,explain,history,receipts,receipts/ID}`."""
 
-    def __init__(self, controller: Controller, store: LeaseStore, book: ReceiptBook, attendants: Attendants) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        store: LeaseStore,
+        book: ReceiptBook,
+        attendants: Attendants,
+        rto_target_seconds: float = RTO_TARGET_SECONDS,
+    ) -> None:
+        """`rto_target_seconds`: what an explanation holds the forecast against."""
+        self._rto_target_seconds = rto_target_seconds
         self._controller = controller
         self._history = History(store)
         self._book = book
@@ -49,7 +59,9 @@ class RecordsApi:
 
     async def _explain(self, _: web.Request) -> web.Response:
         controller = self._controller
-        return json_response(explain(controller.view(), controller.limits, controller.now(), controller.sentence))
+        expected = (controller.forecast(), self._rto_target_seconds)
+        view, now = controller.view(), controller.now()
+        return json_response(explain(view, controller.limits, now, controller.sentence, expected))
 
     async def _entries(self, _: web.Request) -> web.Response:
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
@@ -22,7 +23,9 @@ from services.common.region_settings import RegionSettings
 from services.common.settings import SettingsError
 from services.controller.api import LeaseApi
 from services.controller.attendants import Attendants
+from services.controller.calibration import CALIBRATION_FILE, load_calibration
 from services.controller.controller import Controller
+from services.controller.forecaster import Forecaster
 from services.controller.metrics import ControllerMetrics
 from services.controller.mirror import CONTROLLER, StoreMirror
 from services.controller.observe import Observer, Urls
@@ -32,7 +35,7 @@ from services.controller.placement import Placement
 from services.controller.proof import Prover
 from services.controller.receipts_desk import ReceiptsDesk
 from services.controller.records_api import RecordsApi
-from services.controller.settings import ControllerSettings
+from services.controller.settings import ControllerSettings, control_times
 from services.coordination.cluster import EtcdCluster
 from services.coordination.election import Candidacy, Election
 from services.coordination.epoch_seen import EpochSeen
@@ -109,7 +112,7 @@ async def built(
         region=region.name,
         instance=instance,
         regions=tuple(site.name for site in deployment.regions),
-        urls=(region.gateway_url, region.control_url),
+        urls=(region.gateway_for_apps, region.control_url),
         clock=clock,
         election=election,
         limits=replace(settings.limits(), quiesce_seconds=times.quiesce_seconds),
@@ -117,7 +120,7 @@ async def built(
         renew_seconds=coordination.renew_interval_ms / 1000,
         metrics=metrics,
     )
-    who = Candidacy(region.name, instance, region.gateway_url, cause="")
+    who = Candidacy(region.name, instance, region.gateway_for_apps, cause="")
     urls = Urls(region.gateway_url, region.processor_url, region.inference_url, region.replicator_url)
     mirror = StoreMirror(store, clock, controller.wake)
     controller.attach(
@@ -135,7 +138,25 @@ async def built(
     )
     book = ReceiptBook(store, region.data_dir / "receipts")
     attendants = _attendants(controller, region, deployment, settings, store, book, session)
-    yield controller, _web_app(controller, store, book, attendants), attendants
+    controller.forecaster = _forecaster(controller, deployment, settings, coordination, attendants)
+    yield controller, _web_app(controller, store, book, attendants, settings), attendants
+
+
+def _forecaster(
+    controller: Controller,
+    deployment: Deployment,
+    settings: ControllerSettings,
+    coordination: CoordinationSettings,
+    attendants: Attendants,
+) -> Forecaster:
+    placement = attendants.placement
+    file = settings.calibration_file
+    return Forecaster(
+        control_times(coordination, settings),
+        load_calibration(file if file != Path() else Path(deployment.directory) / CALIBRATION_FILE).correction(),
+        controller.limits,
+        lambda: None if placement is None else placement.leader_site,
+    )
 
 
 async def _work(controller: Controller, attendants: Attendants) -> None:
@@ -184,7 +205,13 @@ def _attendants(
     return attendants
 
 
-def _web_app(controller: Controller, store: LeaseStore, book: ReceiptBook, attendants: Attendants) -> web.Application:
+def _web_app(
+    controller: Controller,
+    store: LeaseStore,
+    book: ReceiptBook,
+    attendants: Attendants,
+    settings: ControllerSettings,
+) -> web.Application:
     app = web.Application(middlewares=[problem_middleware])
     health = Health()
     health.add("coordination", lambda: _store_blocker(controller))
@@ -193,7 +220,7 @@ def _web_app(controller: Controller, store: LeaseStore, book: ReceiptBook, atten
     add_metrics_route(app, controller.metrics.registry)
     LeaseApi(controller).add_routes(app)
     OperatorApi(controller, store).add_routes(app)
-    RecordsApi(controller, store, book, attendants).add_routes(app)
+    RecordsApi(controller, store, book, attendants, settings.rto_target_seconds).add_routes(app)
     return app
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
+from infra.runtime.etcd import ELECTION_MS
 from services.common.region_settings import LOOPBACK
 from services.common.settings import ServiceSettings
+from services.controller.forecast import ControlTimes
 from services.controller.model import Limits
+from services.coordination.settings import CoordinationSettings
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+ELECTIONS_MAX: Final = 2
+"""A follower waits for one to two election time-outs before it stands for election."""
+RTO_TARGET_SECONDS: Final = 8.0
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -44,6 +51,10 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     """A region out of reach for so long gets a receipt."""
     etcd_leader_seconds: PositiveSeconds = 5.0
     """How often it is looked at where etcd's leader is."""
+    rto_target_seconds: PositiveSeconds = RTO_TARGET_SECONDS
+    """`meridian explain` holds the forecast of a failover against this."""
+    calibration_file: Path = Path()
+    """What past drills say of that forecast (`region-sim calibrate`); in the deployment's directory unless set."""
     proof_wait_ms: Positive = 500
     """How long a processor may take to reach the frontier at which digests are compared."""
 
@@ -58,3 +69,16 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
             rank_delay_seconds=self.rank_delay_seconds,
             operation_step_seconds=self.operation_step_seconds,
         )
+
+
+def control_times(coordination: CoordinationSettings, controller: ControllerSettings) -> ControlTimes:
+    """What a region is set to."""
+    return ControlTimes(
+        lease_ttl=coordination.lease_ttl_seconds,
+        renew_interval=coordination.renew_interval_ms / 1000,
+        request_timeout=coordination.request_timeout_ms / 1000,
+        cycle=controller.cycle_ms / 1000,
+        observe=controller.observe_ms / 1000,
+        rank_delay=controller.rank_delay_seconds,
+        etcd_election=ELECTIONS_MAX * ELECTION_MS / 1000,
+    )

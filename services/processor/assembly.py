@@ -20,6 +20,7 @@ from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.cut_mark import leave_mark
 from services.processor.features import ModelFeaturizer
+from services.processor.fold_meter import FoldMeter
 from services.processor.held_digests import HeldDigests
 from services.processor.identity import Identity
 from services.processor.ladder import Ladder, first_of
@@ -72,6 +73,7 @@ class Assembly:
     intake: Intake
     logs: KnownLogs
     held: HeldDigests
+    fold: FoldMeter
 
     def next_offsets(self) -> dict[Place, int]:
         """What is read next of each partition, as offsets of this region's Kafka; where the group starts."""
@@ -227,6 +229,7 @@ def assemble(
         own_log=events_log(identity.incarnation),
     )
     intake = _intake(identity, restored, watch, seen, delivery, live, clock)
+    fold = live.fold = FoldMeter(state, lambda: intake.read_to, lambda: watch.ends, clock.monotonic)
     is_passive = partial(_is_passive, leadership)
     app = make_app(_faust(region, group, settings), seen, clock.monotonic, is_passive)
     add_events_agent(app, list(logs.incarnations), intake, lambda error: _settle(failure, error))
@@ -250,6 +253,7 @@ def assemble(
         intake=intake,
         logs=known_logs,
         held=HeldDigests(intake, state, clock, lambda error: _settle(failure, error)),
+        fold=fold,
     )
 
 

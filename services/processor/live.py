@@ -10,6 +10,7 @@ from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
+from services.processor.fold_meter import FoldMeter
 from services.processor.metrics import Figures, ProcessorMetrics
 from streams.asks import Epoch, decode_asks
 from streams.digest import digest
@@ -57,6 +58,8 @@ class Live:
         self._key_fingerprint = key_fingerprint.encode()
         self._asks_frame_max = asks_frame_max
         self._own_log = own_log
+        self.fold: FoldMeter | None = None
+        """Who measures the fold, once the intake is there."""
         self._dropping: set[Place] = set()
         self._newest_appended_ms: dict[str, int] = {}
 
@@ -64,6 +67,8 @@ class Live:
         """See Observer."""
         self._metrics.fold_seconds.observe(seconds)
         self._metrics.frame_events.observe(applied.events + applied.item_events)
+        if self.fold is not None:
+            self.fold.took(applied.events + applied.item_events)
         newest = self._newest_appended_ms
         newest[record.log] = max(newest.get(record.log, 0), record.appended_ms)
         if applied.changed_items:
