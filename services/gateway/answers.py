@@ -105,17 +105,21 @@ class AnswerDesk:
 
     def check(self, ranking: Ranking) -> None:
         """The last check. Raises Problem when the ranking must not be shown."""
+        refused = self.refusal(ranking)
+        if refused is not None:
+            self._drop(refused[0])
+            raise _stale(f"the ranking {refused[1]}")
+
+    def refusal(self, ranking: Ranking) -> tuple[str, str] | None:
+        """Why the ranking must not be shown, as a label and in words (`it ...`); None when it may."""
         term = self._rights.term()
         if not term.active or self._clock.boottime() >= term.deadline:
-            reason, cause = "not_active", f"may not be shown by this region: {term.reason or 'its lease ran out'}"
-        elif ranking.epoch < self.largest_epoch or term.epoch not in {NO_EPOCH, ranking.epoch}:
-            reason, cause = "stale_epoch", "was made by a region that no longer leads, or in an earlier term"
-        elif self._clock.unix_ms() >= ranking.valid_until_ms:
-            reason, cause = "no_longer_valid", "came too late to be shown"
-        else:
-            return
-        self._drop(reason)
-        raise _stale(f"the ranking {cause}")
+            return "not_active", f"may not be shown by this region: {term.reason or 'its lease ran out'}"
+        if ranking.epoch < self.largest_epoch or term.epoch not in {NO_EPOCH, ranking.epoch}:
+            return "stale_epoch", "was made by a region that no longer leads, or in an earlier term"
+        if self._clock.unix_ms() >= ranking.valid_until_ms:
+            return "no_longer_valid", "came too late to be shown"
+        return None
 
     def _drop(self, reason: str) -> None:
         self._metrics.rankings_dropped.labels(reason).inc()

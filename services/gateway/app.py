@@ -6,6 +6,7 @@ from aiohttp import web
 from services.common.health import Health
 from services.common.metrics import add_metrics_route
 from services.common.problem import problem_middleware
+from services.gateway.canary_api import CanaryApi
 from services.gateway.core import Core
 from services.gateway.events_api import EventsApi
 from services.gateway.openapi import document
@@ -25,6 +26,7 @@ def add_api_routes(app: web.Application, core: Core, health: Health) -> None:
         "recommendations": rankings.recommendations,
         "similar": rankings.similar,
         "regions": core.directory.regions,
+        "canary": CanaryApi(core).canary,
         "held": ReplicationApi(core).held,
     }
     door = Door(core.settings, core.metrics, core.clock)

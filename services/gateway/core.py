@@ -10,6 +10,7 @@ from services.common.problem import Problem
 from services.gateway.acks import Acks
 from services.gateway.admission import Admission
 from services.gateway.answers import AnswerDesk
+from services.gateway.canary import Canaries
 from services.gateway.directory import Directory
 from services.gateway.events_log import EventsLog
 from services.gateway.metrics import GatewayMetrics
@@ -59,6 +60,7 @@ class Core:
         """Who may show rankings."""
         self.opening = Opening(self.rights, region, lambda: self._log.partitions if self._log else 0)
         self.desk = AnswerDesk(reply_to, settings.asks_waiting_max, self.watch, metrics, clock, self.rights)
+        self.canaries = Canaries(reply_to)
         self.directory = Directory(region, self.rights, addresses or {})
         self.acks = Acks(settings, clock)
         self._reader: EventReader | None = None
@@ -92,7 +94,11 @@ class Core:
 
     def on_ranking(self, ranking: Ranking, epoch: Epoch) -> None:
         """An answer addressed to this process came."""
-        self.desk.on_ranking(ranking, epoch)
+        if self.canaries.take(ranking):
+            self.desk.on_epoch(max(epoch, ranking.epoch))
+            self.watch.answered()
+        else:
+            self.desk.on_ranking(ranking, epoch)
 
     def on_unreadable(self) -> None:
         """A record of the rankings log was not what it should be."""

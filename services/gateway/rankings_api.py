@@ -47,7 +47,7 @@ AT_MS_MIN: Final = -62_135_596_800_000
 HEADER_EPOCH: Final = "Meridian-Epoch"
 HEADER_REGION: Final = "Meridian-Region"
 
-RequestT = TypeVar("RequestT", bound=RankingRequest)
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -76,21 +76,21 @@ class RankingsApi:
         """What should this user see for this query?"""
         if (elsewhere := self._elsewhere(request)) is not None:
             return elsewhere
-        said = await self._read(request, self._search)
+        said = await read_json(self._core, request, self._search)
         return await self._rank(request, "search", said, user=said.user)
 
     async def recommendations(self, request: web.Request) -> web.Response:
         """What should this user see on the home page?"""
         if (elsewhere := self._elsewhere(request)) is not None:
             return elsewhere
-        said = await self._read(request, self._recommendations)
+        said = await read_json(self._core, request, self._recommendations)
         return await self._rank(request, "recommendations", said, user=said.user)
 
     async def similar(self, request: web.Request) -> web.Response:
         """What is like this item?"""
         if (elsewhere := self._elsewhere(request)) is not None:
             return elsewhere
-        said = await self._read(request, self._similar)
+        said = await read_json(self._core, request, self._similar)
         return await self._rank(request, "similar", said, user=said.user, item=said.item)
 
     def _elsewhere(self, request: web.Request) -> web.Response | None:
@@ -102,15 +102,6 @@ class RankingsApi:
         said = Elsewhere(region=found.region, epoch=found.epoch, location=found.location)
         headers = {"Location": found.location}
         return web.Response(status=307, body=_encode(said), content_type="application/json", headers=headers)
-
-    async def _read(self, request: web.Request, decoder: "msgspec.json.Decoder[RequestT]") -> RequestT:
-        if not is_json(request.headers.get("Content-Type", "")):
-            raise Problem(415, "not-json", "the request is JSON", remedy="Send Content-Type: application/json.")
-        async with received_body(request, self._core.settings, self._core.admission) as body:
-            try:
-                return decoder.decode(body)
-            except DECODE_ERRORS as error:
-                raise bad_request(explain(error)) from None
 
     async def _rank(
         self, request: web.Request, kind: AskKind, said: RankingRequest, *, user: str | None, item: str = ""
@@ -230,12 +221,12 @@ class RankingsApi:
         self, answer: asyncio.Future[Ranking], waiting: Waiting, deadline: float, deadline_ms: int
     ) -> tuple[Ranking, Coordinates]:
         """The answer, after the log has acknowledged the request."""
-        if not await _in_time(waiting.done, deadline):
+        if not await in_time(waiting.done, deadline):
             raise self._expired(waiting, deadline_ms)
         outcome = waiting.outcomes[0]
         if isinstance(outcome, NotKept):
             raise _unavailable("outcome-unknown", f"the log did not acknowledge the request ({outcome.cause})")
-        if not await _in_time(answer, deadline):
+        if not await in_time(answer, deadline):
             raise self._expired(waiting, deadline_ms)
         return answer.result(), outcome
 
@@ -276,6 +267,17 @@ class RankingsApi:
         return response
 
 
+async def read_json(core: Core, request: web.Request, decoder: "msgspec.json.Decoder[RequestT]") -> RequestT:
+    """The body of a request. Raises Problem (400, 408, 413, 415, 429)."""
+    if not is_json(request.headers.get("Content-Type", "")):
+        raise Problem(415, "not-json", "the request is JSON", remedy="Send Content-Type: application/json.")
+    async with received_body(request, core.settings, core.admission) as body:
+        try:
+            return decoder.decode(body)
+        except DECODE_ERRORS as error:
+            raise bad_request(explain(error)) from None
+
+
 def _check_ranges(said: Filter) -> None:
     """Refuse operators that nobody would heed. Raises BadEvent."""
     for name, value in said.items():
@@ -313,7 +315,7 @@ def _time_of_the_answer(said: RankingRequest, now_ms: int) -> int:
     return max(now_ms, time_ms)
 
 
-async def _in_time(future: "asyncio.Future[Any]", deadline: float) -> bool:
+async def in_time(future: "asyncio.Future[Any]", deadline: float) -> bool:
     """Whether it is done before the deadline. Unlike a time-out, this does not cancel it."""
     left_seconds = deadline - asyncio.get_running_loop().time()
     if not future.done() and left_seconds > 0:

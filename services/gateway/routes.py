@@ -13,6 +13,8 @@ from services.gateway.client import HeldAnswer, HeldRequest
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire import (
+    CanaryAnswer,
+    CanaryRequest,
     Elsewhere,
     EventsAnswer,
     EventsProblem,
@@ -108,6 +110,13 @@ ROUTES: Final = (
         "Which region is active, and where the gateways of all regions are.",
         {200: ("As this gateway knows it.", RegionsAnswer)},
         method="get",
+    ),
+    Route(
+        "/v1/canary",
+        "canary",
+        "Is it serving? Sends a heartbeat search through this region, to an answer or up to the closed gate.",
+        {200: ("How far it came, lost or not. Items are never shown.", CanaryAnswer), **_REFUSALS},
+        CanaryRequest,
     ),
     Route(
         "/v1/replication/held",

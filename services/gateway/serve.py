@@ -26,6 +26,7 @@ from services.coordination.region_record import acknowledged_ends, current_incar
 from services.coordination.settings import CoordinationSettings
 from services.gateway.acked_ends import WHAT_TO_DO, AckedEnds, Cut
 from services.gateway.app import web_app
+from services.gateway.canary import asks_processor
 from services.gateway.core import Core, Send, write_out
 from services.gateway.ends_keeper import EndsKeeper
 from services.gateway.ends_recorder import EndsRecorder
@@ -204,6 +205,7 @@ class Gateway:
         recorder = EndsRecorder(self._store, shape.log, ends, self._settings.ends_interval_seconds, core.metrics)
         interval_seconds = self._settings.processor_poll_ms / 1000
         probe = ProcessorProbe(self._region.processor_url, core.watch, interval_seconds, self._machinery.session)
+        core.canaries.trail_of = asks_processor(self._machinery.session, self._region.processor_url)
         health.add("processor", lambda: core.processor_blocker(asyncio.get_running_loop().time()))
         life = shape.log.rpartition(".")[0]
         steps = self._surroundings.open_tasks(core, lambda: self._check_life(core, life))

@@ -262,3 +262,65 @@ def test_unknown_candidates_come_last_and_ties_keep_the_candidates_order() -> No
     outcome = Outcome(np.array([1.0, 2.0, 1.0], np.float32), Rung.MODEL, StepDown.NONE, "", "ranker/1")
     assert ranked(prepared, outcome, 4) == (["b", "a", "c", "u"], [2.0, 1.0, 1.0, 1.0])
     assert ranked(prepared, outcome, 2) == (["b", "a"], [2.0, 1.0])
+
+
+CANARY = msgspec.structs.replace(ASK, ask_id="c1", canary=True)
+
+
+async def test_a_canary_goes_up_to_the_shut_gate_and_nothing_leaves() -> None:
+    """Features are read and the worker is asked; no effect, no fenced effect, and the way is told."""
+    world = World()
+    world.gate.shut("west holds the lease")
+    world.answerer.submit(CANARY, appended_ms=9_990)
+    await world.settle()
+    assert world.published == []
+    assert world.ended == {("canary", "gate", "none"): 1}
+    trail = await world.answerer.canaries.ended("c1", 0)
+    assert (trail.outcome, trail.detail, trail.rung) == ("gate", "west holds the lease", "model")
+    assert list(trail.stages_ms) == ["log", "features", "score"]
+    assert trail.stages_ms["log"] == 10
+
+
+async def test_a_canary_of_an_open_gate_is_published_and_says_who_scored_it() -> None:
+    """A dead worker shows in its trail; the notice of readiness and the count of step-downs are for users' asks."""
+    world = World()
+    world.worker = InferenceUnavailable("connection refused")
+    world.answerer.submit(CANARY, appended_ms=9_990)
+    await world.settle()
+    assert [ranking.ask_id for ranking in world.published] == ["c1"]
+    trail = await world.answerer.canaries.ended("c1", 0)
+    assert (trail.outcome, trail.rung, trail.reason) == ("answered", "counters", "connection refused")
+    assert world.ended == {("canary", "answered", "counters"): 1}
+    assert (world.answerer.model_problem, world.step_downs) == (None, {})
+
+
+async def test_a_canary_that_hangs_leaves_every_place_to_users() -> None:
+    """Asks are turned away by the number that is being scored; a canary is not counted there."""
+    world = World()
+    world.let_go.clear()
+    world.answerer.submit(CANARY, appended_ms=9_990)
+    await world.settle()
+    assert world.answerer.scoring == 0
+    for number in range(2):
+        world.answerer.submit(msgspec.structs.replace(ASK, ask_id=str(number)), appended_ms=9_990)
+    await world.settle()
+    assert (world.answerer.scoring, world.published) == (2, [])
+    assert list((await world.answerer.canaries.ended("c1", 0)).stages_ms) == ["log", "features"]
+    world.let_go.set()
+    await world.settle()
+    assert len(world.published) == 3
+
+
+async def test_whoever_asks_about_a_canary_is_told_when_it_ends() -> None:
+    """Before it was folded, too; and one that is not known is told apart from one that was."""
+    world = World()
+    asked = asyncio.ensure_future(world.answerer.canaries.ended("c1", 5))
+    await world.settle()
+    assert not asked.done()
+    world.answerer.submit(CANARY, appended_ms=9_990)
+    assert (await asked).outcome == "answered"
+    assert (await world.answerer.canaries.ended("c2", 0)).stages_ms == {}
+    for number in range(64):
+        world.answerer.submit(msgspec.structs.replace(CANARY, ask_id=f"later-{number}"), appended_ms=9_990)
+    await world.settle()
+    assert (await world.answerer.canaries.ended("c1", 0)).outcome == "", "only the last ones are kept"
