@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup train-env demo test lint format quality bench mutants clean
+.PHONY: help setup train-env demo test test-docker lint format quality bench mutants clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,7 +20,10 @@ demo: setup  ## Two regions end to end, the active one wiped in the middle (DATA
 	@$(BIN)/region-sim run wipe-active --backend process --out runs/demo --set load.source=replay $(if $(DATA),--set "load.data=$(DATA)")
 
 test: setup  ## Unit, contract, integration, end-to-end and style tests
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow and not docker"
+
+test-docker: setup  ## What needs images of Kafka and etcd: tests that start containers (make images builds them)
+	@$(BIN)/pytest -m docker
 
 lint: setup  ## Format, lint, types and import direction
 	@$(BIN)/ruff format --check .

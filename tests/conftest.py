@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.runtime.kafka import KafkaBroker, running_broker
 from tests.support.etcd import EtcdCluster
+
+if TYPE_CHECKING:  # what talks to Docker takes a second to import: only tests that are run pay for it
+    from tests.support.containers import ContaineredEtcd
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +41,15 @@ def etcd_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdClust
         yield cluster
     finally:
         cluster.kill()
+
+
+@pytest.fixture(scope="session")
+def etcd_in_containers() -> Iterator[ContaineredEtcd]:
+    """Three etcd members from an image for the whole run, like `etcd_cluster`."""
+    from tests.support.containers import ETCD, ContaineredEtcd, image_or_skip
+
+    with ContaineredEtcd(image_or_skip(ETCD)).running() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -25,12 +25,18 @@ OWN_PROCESS = "MERIDIAN_TEST_ETCD3"
 @pytest.fixture(
     params=["etcd3"]
     if os.environ.get(OWN_PROCESS)
-    else ["memory", pytest.param("gateway", marks=pytest.mark.integration)]
+    else [
+        "memory",
+        pytest.param("gateway", marks=pytest.mark.integration),
+        pytest.param("gateway-on-images", marks=pytest.mark.docker),
+    ]
 )
 def driver(request: pytest.FixtureRequest) -> LeaseDriver:
     """Each driver in turn."""
     if request.param == "memory":
         return MemoryDriver()
+    if request.param == "gateway-on-images":
+        return GatewayDriver(request.getfixturevalue("etcd_in_containers"))
     kind = Etcd3Driver if request.param == "etcd3" else GatewayDriver
     return kind(request.getfixturevalue("etcd_cluster"))
 
