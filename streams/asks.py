@@ -50,6 +50,8 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Re-rank exactly these, for shops that have a search engine of their own."""
     after: list[Position] = []
     """Read tokens: positions that must have been folded before the answer is made."""
+    trace: str = ""
+    """The W3C `traceparent` of the request; empty when nobody records it. Readers that do not know it pass over it."""
     canary: bool = False
     """A heartbeat that nobody waits for but the region itself: scored also behind a shut gate, and never shown.
 
@@ -79,6 +81,8 @@ class Ranking(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     after_reached: bool = True
     reason: str = ""
     """Why the answer did not come from the model rung; empty when it did."""
+    trace: str = ""
+    """The W3C `traceparent` of the processor's span that made it; empty when nobody records it."""
 
 
 class RankingId(msgspec.Struct, frozen=True):

@@ -34,6 +34,8 @@ HEADER_VERSION: Final = "meridian-frame"
 HEADER_EVENTS: Final = "meridian-events"
 HEADER_KEY: Final = "meridian-key"
 HEADER_ASKS: Final = "meridian-asks"
+HEADER_TRACE: Final = "traceparent"
+"""The W3C trace context of the span that wrote the frame, under its usual name in Kafka. Nothing depends on it."""
 
 _STRINGS = pa.dictionary(pa.int16(), pa.utf8())
 SCHEMA: Final = pa.schema(
@@ -168,7 +170,9 @@ def _dictionary(strings: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(index, pa.int16()), pa.array(list(seen), pa.utf8()))
 
 
-def frame_headers(count: int, key_fingerprint: str, asks: Sequence[Ask] = ()) -> list[tuple[str, bytes]]:
+def frame_headers(
+    count: int, key_fingerprint: str, asks: Sequence[Ask] = (), trace: str = ""
+) -> list[tuple[str, bytes]]:
     """The Kafka headers of a frame with `count` events."""
     headers = [
         (HEADER_VERSION, str(FRAME_VERSION).encode()),
@@ -177,6 +181,8 @@ def frame_headers(count: int, key_fingerprint: str, asks: Sequence[Ask] = ()) ->
     ]
     if asks:
         headers.append((HEADER_ASKS, encode_asks(list(asks))))
+    if trace:
+        headers.append((HEADER_TRACE, trace.encode()))
     return headers
 
 

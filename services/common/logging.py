@@ -2,16 +2,34 @@
 
 Standard-library loggers (Faust, aiohttp, librdkafka) pass through structlog's formatter, so that a log file has one
 shape. A message is a plain sentence that operators can search for; what varies stands beside it as named values.
+
+Two things stand on a line without being said there. What the *process* is (service, region, incarnation, epoch) is one
+table for all threads: context variables would be empty in the threads of Kafka's client. What the *request* is
+(trace, span, ranking, event) is one context variable that is only read when there is a line to write: binding each
+value for each request would cost more than the request's spans do.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Final, Protocol, TextIO
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+
+class RequestFields(Protocol):
+    """The request that a line is about."""
+
+    def log_fields(self) -> Mapping[str, object]:
+        """What to say of it: ids, and nothing that an app or a user chose."""
+
+
+current_request: Final[ContextVar[RequestFields | None]] = ContextVar("current_request", default=None)
+_process: dict[str, object] = {}
 
 
 def configure(service: str, level: str = "info", stream: TextIO | None = None) -> None:
@@ -19,6 +37,7 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
     output = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_place,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -51,7 +70,32 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(service=service)
+    _process.clear()
+    bind_process(service=service)
+
+
+def bind_process(**fields: object) -> None:
+    """Let every further line of this process, of any thread, say this; a value of None is no longer said.
+
+    `region` and `incarnation` are said from the start, `epoch` ([generation, revision]) by whoever hears of it, at
+    every change. A line that says one of them itself is left alone.
+    """
+    for name, value in fields.items():
+        if value is None:
+            _process.pop(name, None)
+        else:
+            _process[name] = value
+
+
+def add_place(_: object, __: str, line: EventDict) -> EventDict:
+    """Say on a line which process it is from, and which request it is about."""
+    for name, value in _process.items():
+        line.setdefault(name, value)
+    request = current_request.get()
+    if request is not None:
+        for name, value in request.log_fields().items():
+            line.setdefault(name, value)
+    return line
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

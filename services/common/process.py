@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from services.common import logging
 from services.common.exit_codes import ExitCode
 from services.common.http import stop_on_signals
+from services.common.region_settings import RegionSettings
 from services.common.settings import ServiceSettings, SettingsError, as_toml, load
 
 LoadedSettings = Mapping[type[ServiceSettings], ServiceSettings]
@@ -41,6 +42,9 @@ def run_service(
     log = logging.get_logger(f"services.{name}")
     try:
         loaded = {cls: load(cls) for cls in settings}
+        for found in loaded.values():
+            if isinstance(found, RegionSettings):
+                logging.bind_process(region=found.name, incarnation=found.incarnation or None)
         if options.print_config:
             print("\n".join(as_toml(found) for found in loaded.values()))
             return ExitCode.OK
