@@ -50,7 +50,7 @@ class Processor:
             raise self.trail
         assert self.trail is not None
         if not self.trail.outcome:
-            await asyncio.sleep(seconds)
+            await asyncio.wait({asyncio.get_running_loop().create_future()}, timeout=seconds)
         return self.trail
 
 
