@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 
 from services.common.deployment import Deployment, Site
+from services.controller.answers import StatusAnswer
 from services.controller.client import Leader, LeaseAnswer
 from services.ledger.errors import ClaimsUnavailable
 from services.ledger.region import fetch_claims
@@ -17,6 +18,8 @@ from services.replicator.client import ReplicationReport, replication
 
 T = TypeVar("T")
 ANSWER_SECONDS = 2.0
+STATUS_SECONDS = 0.5
+"""A fault that is due waits no longer than that for what was forecast before it."""
 CATCH_UP_SECONDS = 2.0
 """A copy that is no further behind than this, under load, has caught up."""
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError)
@@ -32,6 +35,10 @@ class Asking:
     async def lease(self, site: Site) -> LeaseAnswer | None:
         """What a region's controller says; None when it says nothing."""
         return await self._get(f"{site.url('control')}/v1/lease", LeaseAnswer)
+
+    async def status(self, site: Site) -> StatusAnswer | None:
+        """What a region's controller says of all regions; None when it says nothing soon."""
+        return await self._get(f"{site.url('control')}/v1/status", StatusAnswer, STATUS_SECONDS)
 
     async def leader(self) -> Leader | None:
         """Who is active, by the largest epoch that any controller knows of; None when nobody is."""
@@ -91,9 +98,9 @@ class Asking:
         except _FAILURES:
             return None
 
-    async def _get(self, url: str, shape: type[T]) -> T | None:
+    async def _get(self, url: str, shape: type[T], seconds_max: float = ANSWER_SECONDS) -> T | None:
         try:
-            async with self.session.get(url, timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as response:
+            async with self.session.get(url, timeout=aiohttp.ClientTimeout(total=seconds_max)) as response:
                 response.raise_for_status()
                 return msgspec.json.decode(await response.read(), type=shape)
         except _FAILURES:

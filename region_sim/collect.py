@@ -13,6 +13,7 @@ import msgspec
 
 from region_sim.asking import Asking
 from region_sim.evidence import (
+    ForecastSeen,
     HeldEnds,
     ReceiptSeen,
     ReceiptsRead,
@@ -63,6 +64,23 @@ class Collector:
     def dead_letters(self, site: Site, log: str) -> list[DeadLetter]:
         """What lies in a site's log of dead letters. Blocks. Raises DeliveryError, KafkaException."""
         return list(read_dead_letters(site.bootstrap, log.removesuffix(DEAD)))
+
+    async def forecast(self, active: str) -> None:
+        """What the first of the other regions says whose controller answers; nothing when none does in time."""
+        for site in self._asking.deployment.regions:
+            if site.name == active:
+                continue
+            status = await self._asking.status(site)
+            if status is None or status.leader is None:
+                continue
+            others = [line for line in status.regions if line.region != status.leader.region]
+            piece = ForecastSeen(
+                active=status.leader.region,
+                regions={line.region: line.rto_forecast for line in others if line.rto_forecast is not None},
+                unknown={line.region: line.rto_unknown for line in others if line.rto_forecast is None},
+            )
+            self._history.add("info", "collect", WHO, region=site.name, evidence=piece)
+            return
 
     async def held_ends(self, survivor: Site, incarnation: str) -> None:
         """How much of a lost life's events log a survivor holds now."""

@@ -143,6 +143,8 @@ class Nemesis:
             self._fail(fault, self._begin(fault, ""), f"nobody says which site is {fault.target}: nothing was broken")
             return None
         incarnation = await self._backend.incarnation(target) if target in self._backend.regions else ""
+        if target == active:
+            await self._backend.collect_forecast(active)
         began = self._begin(fault, target)
         try:
             play = self._backend.play(fault, target, leader, incarnation)

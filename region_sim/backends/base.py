@@ -82,6 +82,9 @@ class Backend(Protocol):
     def play(self, fault: Fault, target: str, etcd_leader: str, incarnation: str) -> FaultPlay:
         """What carries `fault` out on the site `target`. Raises DrillBroken for a fault that is refused."""
 
+    async def collect_forecast(self, active: str) -> None:
+        """Write down what another region's controller forecasts, should `active` be lost now (ForecastSeen)."""
+
     async def collect_held_ends(self, region: str, incarnation: str) -> None:
         """Write down how much of a lost life's events log a survivor holds now (HeldEnds)."""
 

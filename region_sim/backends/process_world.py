@@ -166,6 +166,10 @@ class ProcessWorld:
         scene = Scene(self._hands, self.clock, target, list(self.regions))
         return play_of(scene, fault, etcd_leader, incarnation)
 
+    async def collect_forecast(self, active: str) -> None:
+        """See Backend."""
+        await self._opened.collector.forecast(active)
+
     async def collect_held_ends(self, region: str, incarnation: str) -> None:
         """See Backend."""
         for site in self._deployment.regions:

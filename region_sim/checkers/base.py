@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from region_sim.evidence import Epoch
+from services.controller.forecast import RtoForecast
 
 VerdictWord = Literal["valid", "invalid", "unknown"]
 _WORST_FIRST: Final[tuple[VerdictWord, ...]] = ("invalid", "unknown", "valid")
@@ -18,6 +19,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     rto_seconds: float | None = None
     """From the fault to the first ranking from another region; with several failovers, of the first."""
+    rto_forecast_seconds: float | None = None
+    """What the region that took over had forecast right before the fault."""
+    rto_forecast_error_seconds: float | None = None
+    """RTO less that forecast."""
     lease_seconds: float | None = None
     """From the fault until the old holder's key was seen to be gone."""
     acquire_seconds: float | None = None
@@ -94,6 +99,10 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True):
     """The longest that the formula allows; None: it does not speak of this failover."""
     bounds: dict[str, float] = {}
     """Its terms, by the names of the parts above without `_seconds`."""
+    forecast: RtoForecast | None = None
+    """What its new holder's controller said right before that fault; None: nobody was asked, or it did not know."""
+    forecast_error_seconds: float | None = None
+    """What was measured less what was forecast; None: one of them is not known."""
     within: bool | None = None
     """Whether every part and the whole are within their bounds; None: not judged, see `why`."""
     why: str = ""

@@ -13,11 +13,14 @@ from itertools import pairwise
 
 from region_sim.checkers.base import Failover
 from region_sim.checkers.recorded import Answer, Hit, Recorded
-from region_sim.evidence import Epoch, ReceiptSeen, TermSeen
+from region_sim.evidence import Epoch, ForecastSeen, ReceiptSeen, TermSeen
+from services.controller.forecast import RtoForecast
 from services.receipts.model import Timeline
 
 HARMLESS = ("hold", "herd", "poison")
 """Faults after which a region should go on: they explain a failover only when nothing else does."""
+FORECAST_AGE_SECONDS_MAX = 1.0
+"""What was said longer before a fault was said about another one."""
 Parts = tuple[float | None, float | None, float | None, float | None]
 """Lease, acquisition, promotion, first answer."""
 
@@ -110,6 +113,7 @@ def _failover(recorded: Recorded, old: Term, new: Term) -> Failover:
     rto = None if began is None or new.first is None else new.first.monotonic_seconds - began.monotonic_seconds
     # The new holder's clock may have been set between the two moments.
     told = timeline if recorded.are_clocks_true else None
+    forecast = None if cause is None else _forecast(recorded, cause, old.region, new.region)
     lease, acquire, promotion, first = _parts(old, new, told, None if began is None else began.unix_ms)
     return Failover(
         fault=None if began is None else began.index,
@@ -122,7 +126,21 @@ def _failover(recorded: Recorded, old: Term, new: Term) -> Failover:
         acquire_seconds=acquire,
         promotion_seconds=promotion,
         first_answer_seconds=first,
+        forecast=forecast,
+        forecast_error_seconds=None if rto is None or forecast is None else round(rto - forecast.seconds, 3),
     )
+
+
+def _forecast(recorded: Recorded, cause: Hit, old: str, new: str) -> RtoForecast | None:
+    """What was forecast right before a fault for the region that then took over."""
+    before = (
+        piece
+        for entry, piece in reversed(recorded.evidenced(ForecastSeen))
+        if entry.index < cause.began.index
+        and cause.began.monotonic_seconds - entry.monotonic_seconds <= FORECAST_AGE_SECONDS_MAX
+    )
+    found = next(before, None)
+    return found.regions.get(new) if found is not None and found.active == old else None
 
 
 def _cause(recorded: Recorded, old: Term, new: Term) -> Hit | None:

@@ -92,6 +92,8 @@ def _figures(recorded: Recorded, began: Entry, failovers: Sequence[Failover] | N
     answered = len(recorded.answers)
     return Figures(
         rto_seconds=None if first is None else first.rto_seconds,
+        rto_forecast_seconds=None if first is None or first.forecast is None else first.forecast.seconds,
+        rto_forecast_error_seconds=None if first is None else first.forecast_error_seconds,
         lease_seconds=None if first is None else first.lease_seconds,
         acquire_seconds=None if first is None else first.acquire_seconds,
         promotion_seconds=None if first is None else first.promotion_seconds,

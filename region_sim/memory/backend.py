@@ -156,6 +156,10 @@ class MemoryBackend:
         """See Backend."""
         return play_of(self._opened.hands, fault, target, etcd_leader, incarnation)
 
+    async def collect_forecast(self, active: str) -> None:
+        """See Backend."""
+        await self._opened.collector.forecast(active)
+
     async def collect_held_ends(self, region: str, incarnation: str) -> None:
         """See Backend."""
         for site in self._world.deployment.regions:

@@ -18,6 +18,7 @@ from services.common.region_settings import RegionSettings
 from services.inference.client import InferenceClient
 from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
+from services.processor.client import FoldReport
 from services.processor.cut_mark import leave_mark
 from services.processor.features import ModelFeaturizer
 from services.processor.fold_meter import FoldMeter
@@ -73,7 +74,10 @@ class Assembly:
     intake: Intake
     logs: KnownLogs
     held: HeldDigests
-    fold: FoldMeter
+
+    def fold_report(self) -> FoldReport | None:
+        """How far the fold is behind."""
+        return None if self.live.fold is None else self.live.fold.report()
 
     def next_offsets(self) -> dict[Place, int]:
         """What is read next of each partition, as offsets of this region's Kafka; where the group starts."""
@@ -229,7 +233,6 @@ def assemble(
         own_log=events_log(identity.incarnation),
     )
     intake = _intake(identity, restored, watch, seen, delivery, live, clock)
-    fold = live.fold = FoldMeter(state, lambda: intake.read_to, lambda: watch.ends, clock.monotonic)
     is_passive = partial(_is_passive, leadership)
     app = make_app(_faust(region, group, settings), seen, clock.monotonic, is_passive)
     add_events_agent(app, list(logs.incarnations), intake, lambda error: _settle(failure, error))
@@ -253,7 +256,6 @@ def assemble(
         intake=intake,
         logs=known_logs,
         held=HeldDigests(intake, state, clock, lambda error: _settle(failure, error)),
-        fold=fold,
     )
 
 
@@ -272,7 +274,7 @@ def _intake(
     live: Live,
     clock: Clock,
 ) -> Intake:
-    return Intake(
+    intake = Intake(
         fold=restored.fold,
         watch=watch,
         seen=seen,
@@ -283,6 +285,8 @@ def _intake(
         is_copy=restored.logs.is_copy,
         read_to=restored.read_to,
     )
+    live.fold = FoldMeter(restored.state, lambda: intake.read_to, lambda: watch.ends, clock.monotonic)
+    return intake
 
 
 def _is_passive(leadership: Leadership) -> bool:

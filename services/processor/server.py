@@ -138,7 +138,7 @@ class ProcessorProcess:
                 held=assembly.held,
                 snapshots=assembly.snapshots,
                 snapshot_dir=self._region.snapshot_dir,
-                fold=assembly.fold.report,
+                fold=assembly.fold_report,
                 canaries=assembly.live.answerer.canaries,
             )
         )

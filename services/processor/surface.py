@@ -62,7 +62,7 @@ class Shown:
     snapshots: Saves
     snapshot_dir: Path
     canaries: CanaryTrails | None = None
-    fold: Callable[[], FoldReport] | None = None
+    fold: Callable[[], FoldReport | None] | None = None
     """How far the fold is behind; None: nobody measures it."""
 
     def report(self) -> bytes:

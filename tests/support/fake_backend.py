@@ -162,6 +162,10 @@ class FakeBackend:
         """See Backend."""
         return FakePlay(self, fault, target)
 
+    async def collect_forecast(self, active: str) -> None:
+        """See Backend."""
+        self.did.append(f"forecast without {active}")
+
     async def collect_held_ends(self, region: str, incarnation: str) -> None:
         """See Backend."""
         self.did.append(f"held ends of {region}")

@@ -97,6 +97,7 @@ def test_a_takeover_is_waited_for_and_evidence_is_taken_before_the_heal() -> Non
     assert takeover[2] == pytest.approx(TAKEOVER_SECONDS, abs=0.3)
     assert course.world.did == [
         "predictions before",
+        "forecast without east",
         "inject kill east",
         "held ends of east",
         "heal kill east",
