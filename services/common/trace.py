@@ -101,6 +101,11 @@ class Trace:
         """Return the time."""
         return self._tracer.now()
 
+    @staticmethod
+    def new_span_id() -> str:
+        """Return an id for a span that others are called under before it is over."""
+        return new_span_id()
+
     def traceparent(self, span_id: str = "") -> str:
         """Return what to pass on: `span_id` (or what calls now) becomes the parent; empty where there is no trace."""
         if not self.trace_id:

@@ -84,6 +84,11 @@ class Tracer:
         self._slow_line_at = float("-inf")
         self._slow_unsaid = 0
 
+    def lives_as(self, incarnation: str) -> None:
+        """Which life the region is in became known."""
+        if self._keeps:
+            self.incarnation = incarnation
+
     def begin(self, headers: Mapping[str, str], recording: Recording) -> Trace:
         """Continue the trace of an HTTP request from outside, or begin one."""
         if recording == "never" or not self._keeps:

@@ -6,6 +6,7 @@ from aiohttp import web
 from services.common.health import Health
 from services.common.metrics import add_metrics_route
 from services.common.problem import problem_middleware
+from services.common.tracing import SpanFigures
 from services.gateway.canary_api import CanaryApi
 from services.gateway.core import Core
 from services.gateway.events_api import EventsApi
@@ -27,9 +28,10 @@ def add_api_routes(app: web.Application, core: Core, health: Health) -> None:
         "similar": rankings.similar,
         "regions": core.directory.regions,
         "canary": CanaryApi(core).canary,
+        "spans": core.tracer.spans,
         "held": ReplicationApi(core).held,
     }
-    door = Door(core.settings, core.metrics, core.clock)
+    door = Door(core.settings, core.metrics, core.clock, core.tracer)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, door.behind(route, handlers[route.name]))
     health.add_routes(app)
@@ -39,6 +41,7 @@ def web_app(core: Core, health: Health) -> web.Application:
     """Everything that is served over HTTP."""
     app = web.Application(client_max_size=core.settings.body_bytes_max, middlewares=[problem_middleware])
     add_api_routes(app, core, health)
+    core.metrics.registry.register(SpanFigures(core.tracer))
     add_metrics_route(app, core.metrics.registry)
     description = msgspec.json.encode(document(secured=bool(core.settings.tokens())))
 

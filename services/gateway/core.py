@@ -7,6 +7,7 @@ from aiohttp import web
 
 from services.common.clock import Clock
 from services.common.problem import Problem
+from services.common.tracing import NO_TRACER, Tracer
 from services.gateway.acks import Acks
 from services.gateway.admission import Admission
 from services.gateway.answers import AnswerDesk
@@ -43,8 +44,10 @@ class Core:
         rights: Rights | None = None,
         addresses: Mapping[str, str] | None = None,
         send: Send = write_out,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self.settings = settings
+        self.tracer = tracer
         self.send = send
         """How an answer that was just checked reaches its asker."""
         self.region = region

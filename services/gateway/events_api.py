@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from services.common.problem import CONTENT_TYPE, TYPE_PREFIX, Problem
+from services.common.tracing import current
 from services.gateway.acks import AckMode
 from services.gateway.bodies import media_type, received_body
 from services.gateway.core import Core
@@ -33,6 +34,9 @@ from streams.events import Received
 
 CHUNK_EVENTS: Final = 200
 """After so many events of a batch, whoever waits for a ranking gets a turn."""
+
+KEYS_MAX: Final = 100
+"""Events of a traced batch by whose id its trace is found."""
 
 _encode: Final = msgspec.json.Encoder().encode
 _RETRY: Final = "Send it again, with the same source, id and time: it will be counted once."
@@ -102,10 +106,13 @@ class EventsApi:
         admission.enter_events(count)
         waiting = log.waiting(count)
         waiting.done.add_done_callback(lambda _: admission.leave_events(count))
+        trace = current()
+        trace.findable(*(event.id for event in taken[:KEYS_MAX]))
         for first in range(0, count, CHUNK_EVENTS):
             if first:
                 await asyncio.sleep(0)
-            log.put(taken[first : first + CHUNK_EVENTS], waiting, first, more=first + CHUNK_EVENTS < count)
+            more = first + CHUNK_EVENTS < count
+            log.put(taken[first : first + CHUNK_EVENTS], waiting, first, more=more, trace=trace)
         await waiting.done
         return waiting.outcomes
 

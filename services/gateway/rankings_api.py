@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from services.common.problem import Problem
+from services.common.tracing import HEADER_PARENT, Trace, current
 from services.gateway.bodies import received_body
 from services.gateway.core import Core
 from services.gateway.events_api import bad_request, not_remote
@@ -121,14 +122,16 @@ class RankingsApi:
         events = 0 if asked.event is None else 1
         core.admission.enter_events(events)
         answer = core.desk.expect(asked.ask.ask_id)
+        trace = _traced(asked, answer)
         try:
-            waiting = log.put_with_ask(asked.event, asked.ask, asked.key)
+            waiting = log.put_with_ask(asked.event, asked.ask, asked.key, trace)
             waiting.done.add_done_callback(lambda _: core.admission.leave_events(events))
             ranking, where = await self._await(answer, waiting, deadline, deadline_ms)
         finally:
             core.desk.forget(asked.ask.ask_id)
         if mode == "remote":
-            await self._held_elsewhere(where, deadline)
+            with trace.step("remote.acknowledge"):
+                await self._held_elsewhere(where, deadline)
         return await self._answer(request, asked, ranking, where)
 
     async def _begun(self, deadline: float) -> None:
@@ -187,6 +190,7 @@ class RankingsApi:
             context=said.context,
             candidates=said.candidates if isinstance(said, SearchRequest) else None,
             after=[self._position(number, token) for number, token in enumerate(said.after)],
+            trace=current().passed_on(),
         )
         _check_size(ask)
         return Asked(ask, pseudonym or item_key(item), event, session)
@@ -240,7 +244,8 @@ class RankingsApi:
         return _unavailable("no-answer-in-time", silent or "the processor did not answer before the deadline")
 
     async def _answer(self, request: web.Request, asked: Asked, ranking: Ranking, where: Coordinates) -> web.Response:
-        core, ask = self._core, asked.ask
+        core, ask, trace = self._core, asked.ask, current()
+        checking = trace.now()
         body = _encode(
             RankingAnswer(
                 ranking_id=ranking.ranking_id,
@@ -258,9 +263,15 @@ class RankingsApi:
             )
         )
         headers = {HEADER_EPOCH: "{}:{}".format(*ranking.epoch), HEADER_REGION: ranking.region}
+        if trace.trace_id:
+            headers[HEADER_PARENT] = trace.traceparent()
+            _note(trace, ranking)
         response = web.Response(body=body, content_type="application/json", headers=headers)
         core.desk.check(ranking)
+        sending = trace.now()
         await core.send(request, response)
+        trace.add("check", checking, sending)
+        trace.add("write", sending)
         core.metrics.rungs.labels(ranking.rung).inc()
         # Not before this handler has returned: what was shown is written down without delaying it.
         asyncio.get_running_loop().call_soon(self._served.write, Shown(ask, asked.key, asked.session, ranking))
@@ -276,6 +287,32 @@ async def read_json(core: Core, request: web.Request, decoder: "msgspec.json.Dec
             return decoder.decode(body)
         except DECODE_ERRORS as error:
             raise bad_request(explain(error)) from None
+
+
+def _traced(asked: Asked, answer: asyncio.Future[Ranking]) -> Trace:
+    """The request's trace: it can be found by its event, and knows when its ranking was read."""
+    trace = current()
+    if asked.event is not None:
+        trace.note(event_id=asked.event.row.identity.hex())
+        trace.findable(asked.event.row.identity.hex(), asked.event.id)
+    if trace.recorded:
+        asked_at = trace.now()
+        trace.add("prepare", trace.began, asked_at)
+        answer.add_done_callback(lambda _: trace.add("ranking.wait", asked_at))
+    return trace
+
+
+def _note(trace: Trace, ranking: Ranking) -> None:
+    """What is known of a request since its ranking is there."""
+    trace.findable(ranking.ranking_id)
+    trace.note(
+        ranking_id=ranking.ranking_id,
+        rung=ranking.rung,
+        reason=ranking.reason,
+        model_version=ranking.model_version,
+        made_in=ranking.region,
+        epoch="{}:{}".format(*ranking.epoch),
+    )
 
 
 def _check_ranges(said: Filter) -> None:

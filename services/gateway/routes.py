@@ -9,12 +9,13 @@ from aiohttp import web
 
 from services.common.clock import Clock
 from services.common.problem import Problem
-from services.gateway.client import HeldAnswer, HeldRequest
+from services.common.spans import PATH as SPANS_PATH
+from services.common.spans import SpansAnswer
+from services.common.tracing import HEADER_PARENT, NO_TRACER, Recording, Trace, Tracer, entered
+from services.gateway.client import CanaryAnswer, CanaryRequest, HeldAnswer, HeldRequest
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire import (
-    CanaryAnswer,
-    CanaryRequest,
     Elsewhere,
     EventsAnswer,
     EventsProblem,
@@ -43,6 +44,8 @@ class Route:
     method: Literal["post", "get"] = "post"
     headers: tuple[tuple[str, str], ...] = ()
     """Optional headers of the request, and what they say."""
+    recording: Recording = "never"
+    """Which requests leave spans behind."""
 
 
 _REFUSALS: Final[dict[int, tuple[str, Any]]] = {
@@ -54,6 +57,7 @@ _REFUSALS: Final[dict[int, tuple[str, Any]]] = {
     503: ("No answer now: come back after Retry-After.", ProblemDocument),
 }
 _ACK: Final = ("Meridian-Ack", "When an event counts as accepted: local, remote or bounded. Default: the setting.")
+_TRACE: Final = ("traceparent", "W3C trace context; the answer names the span that the request had here.")
 _RANKING: Final[dict[int, tuple[str, Any]]] = {
     200: ("The ranking. The headers Meridian-Epoch and Meridian-Region repeat who made it.", RankingAnswer),
     307: ("Another region is active: ask at Location.", Elsewhere),
@@ -77,7 +81,8 @@ ROUTES: Final = (
                 EventsProblem,
             ),
         },
-        headers=(_ACK,),
+        headers=(_ACK, _TRACE),
+        recording="sampled",
     ),
     Route(
         "/v1/search",
@@ -88,7 +93,8 @@ ROUTES: Final = (
             504: ("The search is kept here, but no other region confirmed it in time.", RankingProblem),
         },
         SearchRequest,
-        headers=(_ACK,),
+        headers=(_ACK, _TRACE),
+        recording="share",
     ),
     Route(
         "/v1/recommendations",
@@ -96,6 +102,8 @@ ROUTES: Final = (
         "What should this user see on the home page?",
         _RANKING,
         RecommendationsRequest,
+        headers=(_TRACE,),
+        recording="share",
     ),
     Route(
         "/v1/similar",
@@ -103,6 +111,8 @@ ROUTES: Final = (
         "What is like this item?",
         _RANKING,
         SimilarRequest,
+        headers=(_TRACE,),
+        recording="share",
     ),
     Route(
         "/v1/regions",
@@ -131,6 +141,13 @@ ROUTES: Final = (
         },
         HeldRequest,
     ),
+    Route(
+        SPANS_PATH,
+        "spans",
+        "For `meridian trace`: where a request spent its time, by `?trace=`, `?ranking=` or `?event=`.",
+        {200: ("The spans that are kept of it here; none when it is not known.", SpansAnswer), 400: _REFUSALS[400]},
+        method="get",
+    ),
 )
 PLAIN_ROUTES: Final = {
     "/livez": "The process runs.",
@@ -143,7 +160,10 @@ PLAIN_ROUTES: Final = {
 class Door:
     """What stands before every handler: the token check, and after it the count of what was answered."""
 
-    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics, clock: Clock) -> None:
+    def __init__(
+        self, settings: GatewaySettings, metrics: GatewayMetrics, clock: Clock, tracer: Tracer = NO_TRACER
+    ) -> None:
+        self._tracer = tracer
         self._tokens = tuple(token.encode() for token in settings.tokens())
         self._metrics = metrics
         self._clock = clock
@@ -155,12 +175,15 @@ class Door:
 
         async def answer(request: web.Request) -> web.Response:
             began = self._clock.monotonic()
-            try:
-                self._check_token(request)
-                response = await handler(request)
-            except Problem as problem:
-                refused.labels(problem.kind).inc()
-                response = problem.response()
+            with entered(self._tracer.begin(request.headers, route.recording)) as trace:
+                try:
+                    self._check_token(request)
+                    response = await handler(request)
+                except Problem as problem:
+                    refused.labels(problem.kind).inc()
+                    response = problem.response()
+                    trace.note(problem=problem.kind)
+                _finish(trace, route, response)
             seconds.observe(self._clock.monotonic() - began)
             requests.labels(route.name, str(response.status)).inc()
             return response
@@ -176,3 +199,16 @@ class Door:
         matches = [hmac.compare_digest(found, token) for token in self._tokens]
         if scheme.lower() != "bearer" or not any(matches):
             raise Problem(401, "unauthorized", "a bearer token is required", remedy="Send Authorization: Bearer TOKEN.")
+
+
+def _finish(trace: Trace, route: Route, response: web.Response) -> None:
+    """Say in the answer which trace it belongs to, and keep the span of the request."""
+    if not trace.trace_id:
+        return
+    if not response.prepared:
+        response.headers[HEADER_PARENT] = trace.traceparent()
+    if trace.recorded:
+        error = str(trace.facts.get("problem", response.status)) if response.status >= 500 else ""
+        trace.facts["http.route"] = route.path
+        trace.facts["http.response.status_code"] = response.status
+        trace.end(f"{route.method.upper()} {route.path}", kind="server", error=error)

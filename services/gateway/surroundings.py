@@ -16,6 +16,7 @@ import msgspec
 
 from services.common.clock import Clock
 from services.common.deployment import Deployment
+from services.common.logging import bind_process
 from services.common.region_settings import RegionSettings
 from services.controller.client import USUAL_PACE, LeaseAnswer, LeaseFollower, LeasePace
 from services.coordination import KeyValueStore
@@ -56,7 +57,7 @@ class Surroundings:
         """Open what the region needs; `stack` closes it. Raises SettingsError."""
         if region.is_alone:
             store = await stack.enter_async_context(opened_store(region, settings, clock))
-            return cls(store, {region.name: region.gateway_url})
+            return cls(store, {region.name: region.gateway_for_apps})
         deployment = region.load_deployment()
         leases = await stack.enter_async_context(opened_lease_store(region, settings, clock))
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -73,9 +74,9 @@ class Surroundings:
         pace: LeasePace = USUAL_PACE,
     ) -> Surroundings:
         """Among the other regions of a deployment, with a store and a session that are open."""
-        found = cls(store, {site.name: site.url("gateway") for site in deployment.regions})
+        found = cls(store, {site.name: site.gateway_for_apps for site in deployment.regions})
         follower = LeaseFollower(region.control_url, session, clock, found._changed, pace)
-        found._others = _Others(store, follower, region.gateway_url, region.name, clock)
+        found._others = _Others(store, follower, region.gateway_for_apps, region.name, clock)
         return found
 
     @property
@@ -114,6 +115,7 @@ class Surroundings:
 
     def _changed(self, answer: LeaseAnswer) -> None:
         """The controller says something new: whoever waits for an answer should not wait in vain."""
+        bind_process(epoch=list(answer.largest_epoch))
         if self._core is None:
             return
         if answer.active:
