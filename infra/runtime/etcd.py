@@ -24,7 +24,8 @@ from infra.runtime.launch import launch_command
 
 HEARTBEAT_MS: Final = 100
 ELECTION_MS: Final = 1_000
-PROGRESS_NOTIFY: Final = "200ms"
+PROGRESS_NOTIFY_MS: Final = 200
+PROGRESS_NOTIFY: Final = f"{PROGRESS_NOTIFY_MS}ms"
 READY_TIMEOUT_SECONDS: Final = 60.0
 STOP_TIMEOUT_SECONDS: Final = 10.0
 START_FILE: Final = "start.json"
@@ -94,6 +95,14 @@ class EtcdMember:
         return any((self.data_dir / "member" / "wal").glob("*.wal"))
 
     @property
+    def began_new(self) -> bool:
+        """Whether it was decided here, and never undone by a wipe, that this member begins with the cluster."""
+        try:
+            return bool(json.loads((self.directory / START_FILE).read_text())["state"] == "new")
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @property
     def pid(self) -> int | None:
         """The process id while the member runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
@@ -124,32 +133,49 @@ class EtcdMember:
 
     def command(self) -> list[str]:
         """Return the command line that runs the member in the foreground. `prepare` must have been called once."""
-        state, cluster = self._read_start()
-        listed = ",".join(f"{name}={url}" for name, url in cluster.items())
-        return [
-            str(find_etcd()),
-            f"--name={self.name}",
-            f"--data-dir={self.data_dir}",
-            f"--listen-client-urls={self.client_url}",
-            f"--advertise-client-urls={self.client_url}",
-            f"--listen-peer-urls={self.peer_url}",
-            f"--initial-advertise-peer-urls={self.peer_url}",
-            f"--initial-cluster={listed}",
-            f"--initial-cluster-state={state}",
-            f"--initial-cluster-token={self.token}",
-            f"--heartbeat-interval={HEARTBEAT_MS}",
-            f"--election-timeout={ELECTION_MS}",
+        settings = {
+            **self._settings(),
             # A watch proves five times a second that it is alive.
-            f"--watch-progress-notify-interval={PROGRESS_NOTIFY}",
+            "watch-progress-notify-interval": PROGRESS_NOTIFY,
+            "log-outputs": "stderr",
+        }
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        return [str(find_etcd()), *flags, *self._tls_arguments(), *self.extra_arguments]
+
+    def config_file(self, listen_host: str) -> str:
+        """Return the same as a file for `etcd --config-file`, for an etcd that something else starts.
+
+        It listens on `listen_host`, an IP address: `host` may be a name, which etcd takes only to be reached under.
+        """
+        settings: dict[str, object] = {
+            **self._settings(),
+            "listen-client-urls": f"http://{listen_host}:{self.client_port}",
+            "listen-peer-urls": f"http://{listen_host}:{self.peer_port}",
+            "watch-progress-notify-interval": PROGRESS_NOTIFY_MS * 1_000_000,
+            "log-outputs": ["stderr"],
+        }
+        return json.dumps(settings, indent=1) + "\n"
+
+    def _settings(self) -> dict[str, str | int]:
+        state, cluster = self._read_start()
+        return {
+            "name": self.name,
+            "data-dir": str(self.data_dir),
+            "listen-client-urls": self.client_url,
+            "advertise-client-urls": self.client_url,
+            "listen-peer-urls": self.peer_url,
+            "initial-advertise-peer-urls": self.peer_url,
+            "initial-cluster": ",".join(f"{name}={url}" for name, url in cluster.items()),
+            "initial-cluster-state": state,
+            "initial-cluster-token": self.token,
+            "heartbeat-interval": HEARTBEAT_MS,
+            "election-timeout": ELECTION_MS,
             # Acknowledged ends are written several times a second: old revisions must go, and memory stays small.
-            "--auto-compaction-mode=periodic",
-            "--auto-compaction-retention=10m",
-            "--snapshot-count=5000",
-            "--log-level=warn",
-            "--log-outputs=stderr",
-            *self._tls_arguments(),
-            *self.extra_arguments,
-        ]
+            "auto-compaction-mode": "periodic",
+            "auto-compaction-retention": "10m",
+            "snapshot-count": 5000,
+            "log-level": "warn",
+        }
 
     def start(self, *, wait: bool = True) -> None:
         """Start the process; with `wait`, return once it answers, which takes a quorum. It ends with this process."""

@@ -41,6 +41,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     base_port: Annotated[int, msgspec.Meta(ge=1, le=65535 - SITE_PORTS)]
     namespace: str = ""
     """Name of the network namespace that its processes live in; empty on the machine's own network."""
+    advertised_url: str = ""
+    """Where apps reach its gateway, when that is not where the other sites do: behind published ports, say."""
 
     def port(self, listener: str) -> int:
         """Return where `listener` (a key of PORT_OFFSETS) is."""
@@ -49,6 +51,11 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     def url(self, listener: str) -> str:
         """Return the address of an HTTP listener of this site."""
         return f"http://{self.host}:{self.port(listener)}"
+
+    @property
+    def gateway_for_apps(self) -> str:
+        """What an app is told that wants to reach this region."""
+        return self.advertised_url or self.url("gateway")
 
     @property
     def bootstrap(self) -> str:
@@ -60,12 +67,14 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """All sites, and what they must have in common."""
 
     deployment_id: str
-    network: Literal["loopback", "namespaces"]
+    network: Literal["loopback", "namespaces", "containers"]
     sites: list[Site]
     directory: str
     """Absolute; a site's files lie in `directory/NAME`, which a wipe empties."""
     holder_pid: int = 0
     """With `namespaces`: the process that holds the outside network; commands enter its namespaces."""
+    keys_directory: str = ""
+    """Where the keys of all regions lie; in `directory` unless set."""
 
     @property
     def regions(self) -> list[Site]:
@@ -96,17 +105,21 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pseudonym_key_file(self) -> Path:
         """The one key of all regions; outside their directories, so that it outlives a wipe."""
-        return Path(self.directory) / "pseudonym.key"
+        return self._keys / "pseudonym.key"
 
     @property
     def signing_key_file(self) -> Path:
         """What model versions are signed with; like the pseudonym key outside of the regions' directories."""
-        return Path(self.directory) / "model-signing.key"
+        return self._keys / "model-signing.key"
 
     @property
     def trusted_keys_file(self) -> Path:
         """The public keys whose signatures on model versions all regions accept, one a line."""
-        return Path(self.directory) / "trusted-model-keys"
+        return self._keys / "trusted-model-keys"
+
+    @property
+    def _keys(self) -> Path:
+        return Path(self.keys_directory or self.directory)
 
     def save(self) -> Path:
         """Write the file, and return where."""

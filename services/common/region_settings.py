@@ -6,7 +6,7 @@ Kept in one table (`[region]`, `MERIDIAN_REGION_...`), which the supervisor hand
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -28,7 +28,13 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     deployment: Path = Path()
     """The file of the deployment that the region belongs to; unset for a region that is alone."""
     host: str = LOOPBACK
-    """Where the region's processes listen, and under which address they are reached."""
+    """Under which address the region's processes are reached, by each other and by the other sites."""
+    listen_host: str = ""
+    """Where they listen; `host` unless set. In a container: every address that it has."""
+    advertised_url: str = ""
+    """Where apps reach the gateway, when that is not `host`: what redirects and the list of regions say."""
+    elsewhere: tuple[Literal["kafka", "etcd", "inference"], ...] = ()
+    """Processes of the region that something else starts and ends, such as containers of their own."""
     incarnation: str = ""
     """The life that the region is in; the supervisor sets it. Empty: the one in the coordination file."""
     data_dir: Path = Path()
@@ -63,6 +69,8 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
         """Fill in what follows from other settings; refuse ports that collide."""
         if self.data_dir == Path():
             msgspec.structs.force_setattr(self, "data_dir", Path("var") / self.name)
+        if not self.listen_host:
+            msgspec.structs.force_setattr(self, "listen_host", self.host)
         if not self.bootstrap:
             msgspec.structs.force_setattr(self, "bootstrap", f"{self.host}:{self.kafka_port}")
         if self.pseudonym_key_file == Path():
@@ -81,6 +89,11 @@ class RegionSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     def gateway_url(self) -> str:
         """The address of the gateway for processes of this machine."""
         return f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def gateway_for_apps(self) -> str:
+        """What an app is told that wants to reach this region's gateway."""
+        return self.advertised_url or self.gateway_url
 
     @property
     def processor_url(self) -> str:

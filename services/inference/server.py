@@ -50,7 +50,7 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
         worker, follower = new_worker(settings, repository, store, lambda: peers_of(region, leases), clock)
         listening = serving(
             new_app(worker, follower, settings),
-            region.host,
+            region.listen_host,
             region.inference_port,
             shutdown_timeout_seconds=settings.drain_seconds,
             handler_cancellation=True,

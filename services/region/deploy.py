@@ -24,13 +24,21 @@ from streams.pseudonym import KEY_BYTES
 
 BASE_PORT_DEFAULT = 8080
 PORTS_APART = 20
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - of a container: what is published is decided outside of it
 SITE_NAME = re.compile(r"[a-z][a-z0-9]{0,30}")
 
 Network = Literal["loopback", "namespaces"]
+"""What a command line can ask for; `containers` is made by `services.region.containers` alone."""
 
 
 def plan_deployment(
-    regions: Sequence[str], witness: str, *, base_port: int, directory: Path, network: Network, deployment_id: str
+    regions: Sequence[str],
+    witness: str,
+    *,
+    base_port: int,
+    directory: Path,
+    network: Literal["loopback", "namespaces", "containers"],
+    deployment_id: str,
 ) -> Deployment:
     """Return the deployment of these sites. Raises SettingsError, naming what to write instead."""
     names = [*regions, *([witness] if witness else [])]
@@ -43,13 +51,20 @@ def plan_deployment(
         Site(
             name=name,
             kind="region" if name in regions else "witness",
-            host=host_of(index) if network == "namespaces" else LOOPBACK,
+            host=_host(index, name, network),
             base_port=base_port + PORTS_APART * index,
             namespace=name if network == "namespaces" else "",
         )
         for index, name in enumerate(names)
     ]
     return Deployment(deployment_id=deployment_id, network=network, sites=sites, directory=str(directory.absolute()))
+
+
+def _host(index: int, name: str, network: str) -> str:
+    """In containers a site's name is its address: everywhere else by their DNS, inside by its own hosts file."""
+    if network == "containers":
+        return name
+    return host_of(index) if network == "namespaces" else LOOPBACK
 
 
 def refusal(regions: Sequence[str], witness: str) -> str | None:
@@ -88,6 +103,8 @@ def region_settings(deployment: Deployment, site: Site) -> RegionSettings:
         name=site.name,
         deployment=file,
         host=site.host,
+        listen_host=EVERY_ADDRESS if deployment.network == "containers" else site.host,
+        advertised_url=site.advertised_url,
         data_dir=deployment.site_dir(site.name),
         bootstrap=site.bootstrap,
         pseudonym_key_file=deployment.pseudonym_key_file,
@@ -109,7 +126,7 @@ def taken_port(deployment: Deployment) -> str | None:
 
     Only on loopback: a namespace is new, so nobody else is in it.
     """
-    if deployment.network == "namespaces":
+    if deployment.network != "loopback":
         return None
     for site in deployment.sites:
         for listener in PORT_OFFSETS:

@@ -86,7 +86,7 @@ def refuse_taken_ports(plan: RegionPlan) -> None:
     if (plan.data_dir / "run.json").exists():
         return
     for process in plan.processes:
-        if process.port is not None and not _becomes_free(process.port, process.host):
+        if process.port is not None and not process.is_watch and not _becomes_free(process.port, process.host):
             raise RegionError(
                 f"port {process.port}, meant for {process.name}, is taken by another process. See who it is with "
                 f"`ss -ltnp 'sport = :{process.port}'`, or choose other ports with --base-port."

@@ -12,8 +12,8 @@ from services.common.settings import SettingsError
 
 
 def network_of(deployment: Deployment) -> RegionNetwork | None:
-    """Return the deployment's network; None on loopback."""
-    if deployment.network == "loopback":
+    """Return the deployment's network; None on loopback, and in containers, whose network is not ours."""
+    if deployment.network != "namespaces":
         return None
     return RegionNetwork(tuple(site.name for site in deployment.sites), deployment.holder_pid)
 

@@ -23,9 +23,9 @@ from services.common.deployment import Deployment, Site
 from services.common.region_settings import LOOPBACK, RegionSettings
 from services.common.settings import ServiceSettings, environment_of
 from services.region.errors import StartLater
-from services.region.renewal import begin_anew
+from services.region.renewal import begin_anew, renewal_is_due
 
-PREPARE = "prepare"
+PREPARE, KAFKA, ETCD, INFERENCE = "prepare", "kafka", "etcd", "inference"
 ETCD_READY = "/readyz?verbose&exclude=non_learner"
 """In quorum, and up to date; a learner, which a wiped site comes back as, is as ready as it can be."""
 SERVICES_WITH_HOST = ("gateway", "processor", "replicator", "controller")
@@ -73,6 +73,8 @@ class ProcessPlan:
     rechecked_by: str = ""
     """The step that judges whether a cut log is the end of its life; empty: an operator does."""
     on_ready: Callable[[], None] | None = None
+    is_watch: bool = False
+    """Whether it only looks at something that runs elsewhere, on whose port it does not listen itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,12 @@ class RegionPlan:
 
 def plan_region(region: RegionSettings, kafka: KafkaSettings) -> RegionPlan:
     """Return the plan of a whole region."""
-    processes = [] if kafka.bootstrap else [_kafka(region, kafka)]
+    processes = [] if kafka.bootstrap else [_watch(region) if KAFKA in region.elsewhere else _kafka(region, kafka)]
     needs = tuple(process.name for process in processes)
+    processes.append(_python(region, PREPARE, "services.region.prepare", needs, None))
+    if INFERENCE not in region.elsewhere:
+        processes.append(_python(region, INFERENCE, "services.inference", (), region.inference_port))
     processes += [
-        _python(region, PREPARE, "services.region.prepare", needs, None),
-        _python(region, "inference", "services.inference", (), region.inference_port),
         _python(region, "processor", "services.processor", (PREPARE,), region.processor_port),
         _python(region, "gateway", "services.gateway", (PREPARE,), region.gateway_port),
     ]
@@ -103,10 +106,9 @@ def plan_region(region: RegionSettings, kafka: KafkaSettings) -> RegionPlan:
     }
     if not region.is_alone:
         deployment = region.load_deployment()
-        etcd = plan_etcd(deployment, deployment.site(region.name), region.log_dir)
-        processes = [
-            etcd,
-            *processes,
+        if ETCD not in region.elsewhere:
+            processes.insert(0, plan_etcd(deployment, deployment.site(region.name), region.log_dir))
+        processes += [
             _python(region, "replicator", "services.replicator", (PREPARE,), region.replicator_port, essential=False),
             _python(region, "controller", "services.controller", (PREPARE,), region.control_port, essential=False),
         ]
@@ -124,16 +126,7 @@ def plan_witness(deployment: Deployment, site: Site) -> RegionPlan:
 
 def plan_etcd(deployment: Deployment, site: Site, log_dir: Path) -> ProcessPlan:
     """Return the plan of a site's vote: begun with the cluster, or taken in again by the others after a wipe."""
-    member = EtcdMember(
-        site.name,
-        deployment.site_dir(site.name) / "etcd",
-        site.host,
-        site.port("etcd_client"),
-        site.port("etcd_peer"),
-        {other.name: other.url("etcd_peer") for other in deployment.sites},
-        deployment.etcd_endpoints,
-        token=deployment.deployment_id,
-    )
+    member = etcd_member(deployment, site)
     joined = joined_file(deployment, site.name)
 
     def launch() -> Launch:
@@ -155,6 +148,20 @@ def plan_etcd(deployment: Deployment, site: Site, log_dir: Path) -> ProcessPlan:
         ready_path=ETCD_READY,
         host=site.host,
         on_ready=remember,
+    )
+
+
+def etcd_member(deployment: Deployment, site: Site) -> EtcdMember:
+    """Return a site's member of the cluster; nothing is started."""
+    return EtcdMember(
+        site.name,
+        deployment.site_dir(site.name) / "etcd",
+        site.host,
+        site.port("etcd_client"),
+        site.port("etcd_peer"),
+        {other.name: other.url("etcd_peer") for other in deployment.sites},
+        deployment.etcd_endpoints,
+        token=deployment.deployment_id,
     )
 
 
@@ -181,6 +188,21 @@ def _kafka(region: RegionSettings, kafka: KafkaSettings) -> ProcessPlan:
     return ProcessPlan("kafka", launch, region.log_dir / "kafka.log", port=region.kafka_port, host=region.host)
 
 
+def _watch(region: RegionSettings) -> ProcessPlan:
+    """Stand in for a broker that something else runs: ends when that one does, so that the logs are judged again."""
+
+    def launch() -> Launch:
+        if renewal_is_due(region):
+            raise StartLater("Kafka has not begun anew yet; whoever runs it does so when it sees the wish")
+        watch = Path(__file__).with_name("broker_watch.py")
+        command = [sys.executable, "-I", "-S", str(watch), region.host, str(region.kafka_port)]
+        return Launch(command, dict(os.environ))
+
+    return ProcessPlan(
+        KAFKA, launch, region.log_dir / "kafka.log", port=region.kafka_port, host=region.host, is_watch=True
+    )
+
+
 def _python(
     region: RegionSettings,
     name: str,
@@ -192,9 +214,7 @@ def _python(
 ) -> ProcessPlan:
     def launch() -> Launch:
         found = msgspec.structs.replace(region, incarnation=read_incarnation(region) if port else "")
-        # Many threads each with an allocator arena of its own would double what a small process holds.
-        environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **site_environment(region), **environment_of(found)}
-        return Launch([sys.executable, "-m", module], environment)
+        return Launch([sys.executable, "-m", module], service_environment(found))
 
     return ProcessPlan(
         name,
@@ -211,12 +231,18 @@ def _python(
     )
 
 
+def service_environment(region: RegionSettings) -> dict[str, str]:
+    """Return the whole environment of a service of this region."""
+    # Many threads each with an allocator arena of its own would double what a small process holds.
+    return {"MALLOC_ARENA_MAX": "2", **os.environ, **site_environment(region), **environment_of(region)}
+
+
 def site_environment(region: RegionSettings) -> dict[str, str]:
     """Return what the services of a region in a deployment are told: where to listen, and whom they may trust."""
     if region.is_alone:
         return {}
-    variables = {f"MERIDIAN_{service.upper()}_HOST": region.host for service in SERVICES_WITH_HOST}
-    if region.host != LOOPBACK:
+    variables = {f"MERIDIAN_{service.upper()}_HOST": region.listen_host for service in SERVICES_WITH_HOST}
+    if region.listen_host != LOOPBACK:
         # Only this deployment's sites and the outside namespace of this machine reach that address.
         variables["MERIDIAN_GATEWAY_TRUST_NETWORK"] = "true"
     return variables

@@ -92,6 +92,11 @@ def ask_for_renewal(region: RegionSettings, renewal: Renewal) -> None:
     beside.replace(path)
 
 
+def renewal_is_due(region: RegionSettings) -> bool:
+    """Say whether the wish stands: a broker that something else runs must not be used before it was fulfilled."""
+    return (region.data_dir / RENEW_FILE).exists()
+
+
 def begin_anew(region: RegionSettings) -> Path | None:
     """Do what was asked for, before the broker starts: put its log aside, forget what hung on it; return where it lies.
 
