@@ -15,6 +15,7 @@ from services.controller.blockers import (
     right_to_act,
 )
 from services.controller.board import leader_of
+from services.controller.canary import CanaryReading, in_words
 from services.controller.client import Leader
 from services.controller.forecast import HOLDS_LEASE, RtoForecast
 from services.controller.model import CandidateStatus, Limits, Now, Operation, Pause, View
@@ -23,6 +24,8 @@ CHAMPION: Final = "champion proven by its golden set"
 """The name of that predicate."""
 RTO_FORECAST: Final = "RTO forecast"
 """That of the forecast, which never keeps a region from anything."""
+CANARY: Final = "canary"
+"""That of the newest canary, which never does either."""
 
 
 class RegionLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,8 @@ class RegionLine(msgspec.Struct, frozen=True, kw_only=True):
     """When rankings would come from here, if the active region died now; None: see `rto_unknown`."""
     rto_unknown: str = ""
     """Why there is no forecast."""
+    canary: CanaryReading | None = None
+    """What the region's newest canary said: whether it really serves, or would. None: not known."""
 
 
 class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +128,7 @@ def _line(region: str, status: CandidateStatus | None, leader: Leader | None) ->
         gateway_url=status.gateway_url if status is not None else "",
         rto_forecast=None if status is None or active else status.rto_forecast,
         rto_unknown="it is active" if active else silent if status is None else status.rto_unknown,
+        canary=status.canary if status is not None else None,
     )
 
 
@@ -137,8 +143,21 @@ def explain(
         why_not=why_not or "",
         promotion_blocker=promotion_blocker(view, limits, now) or "",
         sentence=sentence,
-        predicates=_predicates(view, limits, now) + ([] if forecast is None else [_forecast_line(*forecast)]),
+        predicates=[
+            *_predicates(view, limits, now),
+            *_canary_line(view),
+            *([] if forecast is None else [_forecast_line(*forecast)]),
+        ],
     )
+
+
+def _canary_line(view: View) -> list[Predicate]:
+    status = view.store.candidates.get(view.region)
+    reading = status.canary if status is not None else None
+    if reading is None:
+        return []
+    holds = bool(reading.reached) and not reading.problem
+    return [Predicate(name=CANARY, value=in_words(reading), limit="arrives, scored by the model", holds=holds)]
 
 
 def _forecast_line(found: RtoForecast | str, target_seconds: float) -> Predicate:

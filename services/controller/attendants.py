@@ -1,4 +1,4 @@
-"""What a controller does besides deciding: receipts, the proof after a rebuild, etcd's own leader."""
+"""What a controller does besides deciding: receipts, the proof after a rebuild, etcd's own leader, canaries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from services.common.deployment import Deployment
 from services.controller.board import leader_of
+from services.controller.canary_sender import CanarySender
 from services.controller.controller import Controller
 from services.controller.perform import Acquired
 from services.controller.placement import Placement
@@ -31,6 +32,8 @@ class Attendants:
     """How often is looked whether this region is in another life, which has to be proven anew."""
     serving_ms: int = 0
     """Unix ms at which this region first served in its present term; 0 before."""
+    canary: CanarySender | None = None
+    """None: they are switched off."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -40,6 +43,8 @@ class Attendants:
             tasks.create_task(self._prove())
             if self.placement is not None:
                 tasks.create_task(self.placement.run())
+            if self.canary is not None:
+                tasks.create_task(self.canary.run())
 
     async def _watch_terms(self) -> None:
         """Notice a new term, and the moment in which it serves."""

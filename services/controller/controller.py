@@ -6,6 +6,7 @@ Renewing has a task of its own, because nothing that a decision waits for may co
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,6 +15,7 @@ from services.common.logging import get_logger
 from services.common.waiting import news_within
 from services.controller.blockers import is_last_resort, own_blocker, right_to_act
 from services.controller.board import LeaseBoard, serving_epoch
+from services.controller.canary import CanaryReading
 from services.controller.decide import decide
 from services.controller.forecast import RtoForecast, coarse
 from services.controller.forecaster import Forecaster
@@ -63,6 +65,8 @@ class Controller:
         self._renew_seconds = renew_seconds
         self._wake = asyncio.Event()
         self.board = LeaseBoard(self.view, clock, lambda: election.seen.epoch)
+        self.canary: Callable[[], CanaryReading | None] = lambda: None
+        """What the newest canary said."""
         # Given by `attach`, as they report to this object.
         self.mirror: StoreMirror
         self.observer: Observer
@@ -178,6 +182,7 @@ class Controller:
             lag_seconds=round(view.data.lag.seconds),
             rto_forecast=None if isinstance(expected, str) else expected,
             rto_unknown=expected if isinstance(expected, str) else "",
+            canary=self.canary(),
         )
         self.registration.update(msgspec.json.encode(status))
         self._show(view, now)
@@ -219,6 +224,11 @@ class Controller:
         """The epoch of the term that this region holds and whose deadline has not passed; None without one."""
         held = self.election.held
         return held.epoch if held is not None and self.clock.boottime() < held.deadline else None
+
+    def rightful_epoch(self) -> tuple[int, int] | None:
+        """The epoch under which this region may act now; None when it may not."""
+        view = self.view()
+        return view.term.epoch if view.term is not None and right_to_act(view, self.now()) is None else None
 
     def is_serving(self) -> bool:
         """Whether this region may act now, and its gate was open under its term when it was last asked."""

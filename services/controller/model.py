@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from services.controller.canary import CanaryReading
 from services.controller.forecast import RtoForecast
 from services.coordination.election import LeaderRecord
 from services.processor.client import FoldReport
@@ -76,6 +77,8 @@ class CandidateStatus(msgspec.Struct, frozen=True, kw_only=True):
     """When rankings would come from here, if the active region died now; None: see `rto_unknown`."""
     rto_unknown: str = ""
     """Why there is no forecast."""
+    canary: CanaryReading | None = None
+    """What its newest canary said; None: none was sent yet, or they are switched off."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ class Observer:
         on_change: Callable[[], None],
         acknowledged: Callable[[], Acknowledged | None] = dict,
         hurry_seconds: float = HURRY_SECONDS,
+        gateway_token: str = "",
     ) -> None:
         """`acknowledged`: what the coordination store knows of the other regions' logs; None before it was heard."""
         self._urls = urls
@@ -75,6 +76,7 @@ class Observer:
         self._on_change = on_change
         self._acknowledged = acknowledged
         self._hurry_seconds = hurry_seconds
+        self._gateway_token = gateway_token
         self._failures: dict[str, int] = {}
         self._reasons: dict[str, str | None] = dict.fromkeys(("processor", "inference", "gateway"), "not asked yet")
         self._hurry = asyncio.Event()
@@ -182,7 +184,7 @@ class Observer:
         self._change(replace(self.data, frontier=frontier))
         own = events_log(found.incarnation)
         body = HeldRequest(region=found.region, incarnation=found.incarnation, log=own, held={})
-        said = await gateway_client.report_held(self._session, self._urls.gateway, body)
+        said = await gateway_client.report_held(self._session, self._urls.gateway, body, self._gateway_token)
         ends = {partition: each.acknowledged_end for partition, each in said.partitions.items()}
         # A gateway that was just started knows only of its own acknowledgements; the fold knows what came before.
         for (name, partition), end in frontier.items():

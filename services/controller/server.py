@@ -24,6 +24,7 @@ from services.common.settings import SettingsError
 from services.controller.api import LeaseApi
 from services.controller.attendants import Attendants
 from services.controller.calibration import CALIBRATION_FILE, load_calibration
+from services.controller.canary_sender import CanaryMetrics, CanaryPlan, CanarySender
 from services.controller.controller import Controller
 from services.controller.forecaster import Forecaster
 from services.controller.metrics import ControllerMetrics
@@ -131,6 +132,7 @@ async def built(
             clock,
             interval_seconds=settings.observe_ms / 1000,
             on_change=controller.wake,
+            gateway_token=settings.gateway_token.reveal(),
             acknowledged=lambda: mirror.acknowledged_elsewhere(region.name),
         ),
         Performer(store, clock, election, who, settings.hold_down_seconds),
@@ -202,7 +204,23 @@ def _attendants(
     )
     prover = Prover(session, clock, region.data_dir / "proof.json", wait_ms=settings.proof_wait_ms)
     attendants = Attendants(controller, deployment, desk, prover, placement)
+    if settings.canary_interval_seconds > 0:
+        attendants.canary = canary = _canary(controller, region, settings, session)
+        controller.canary = lambda: canary.told
     return attendants
+
+
+def _canary(
+    controller: Controller, region: RegionSettings, settings: ControllerSettings, session: aiohttp.ClientSession
+) -> CanarySender:
+    plan = CanaryPlan(
+        settings.canary_interval_seconds,
+        settings.canary_deadline_ms,
+        settings.canary_query,
+        settings.gateway_token.reveal(),
+    )
+    metrics = CanaryMetrics(controller.metrics.registry)
+    return CanarySender(session, region.gateway_url, controller.clock, plan, metrics, controller.rightful_epoch)
 
 
 def _web_app(

@@ -9,7 +9,7 @@ import msgspec
 
 from infra.runtime.etcd import ELECTION_MS
 from services.common.region_settings import LOOPBACK
-from services.common.settings import ServiceSettings
+from services.common.settings import Secret, ServiceSettings
 from services.controller.forecast import ControlTimes
 from services.controller.model import Limits
 from services.coordination.settings import CoordinationSettings
@@ -20,6 +20,7 @@ ELECTIONS_MAX: Final = 2
 """A follower waits for one to two election time-outs before it stands for election."""
 RTO_TARGET_SECONDS: Final = 8.0
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+NotNegativeSeconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +58,15 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     """What past drills say of that forecast (`region-sim calibrate`); in the deployment's directory unless set."""
     proof_wait_ms: Positive = 500
     """How long a processor may take to reach the frontier at which digests are compared."""
+
+    canary_interval_seconds: NotNegativeSeconds = 1.0
+    """How often a heartbeat search is sent through this region; 0: never."""
+    canary_deadline_ms: Positive = 1_000
+    """A canary that did not arrive within this counts as lost. Twice what apps wait unless they say otherwise."""
+    canary_query: str = ""
+    """What canaries search for; a usual query has the search by words in it, nothing shows what is popular."""
+    gateway_token: Secret = Secret("")
+    """Sent to the region's own gateway, where that wants one."""
 
     def limits(self) -> Limits:
         """What the decisions need of these."""

@@ -10,6 +10,7 @@ import msgspec
 from services.common.deployment import Deployment
 from services.controller.answers import StatusAnswer
 from services.controller.asking import NoController, Refused, ask
+from services.controller.canary import in_short
 
 WATCH_SECONDS = 1.0
 
@@ -42,11 +43,17 @@ def text(found: StatusAnswer) -> str:
         lines.append(f"under way: {what}, {operation.state}, by {operation.by}: {operation.reason}")
     if found.receipts_open:
         lines.append(f"receipts open: {found.receipts_open} (`meridian receipts list`)")
-    lines.append(f"{'region':<12}{'role':<10}{'incarnation':<14}{'lag':<20}could take over")
+    lines.append(f"{'region':<12}{'role':<10}{'incarnation':<14}{'lag':<20}{'canary':<16}could take over")
     for line in found.regions:
         lag = "unknown" if line.lag_events is None else f"{line.lag_events} events, {line.lag_seconds or 0:.0f} s"
         could = "-" if line.role == "active" else line.blocker or "yes"
-        lines.append(f"{line.region:<12}{line.role:<10}{line.incarnation:<14}{lag:<20}{could}")
+        lines.append(
+            f"{line.region:<12}{line.role:<10}{line.incarnation:<14}{lag:<20}{in_short(line.canary):<16}{could}"
+        )
+    for line in found.regions:
+        if line.canary is not None and line.canary.problem:
+            ago = max(0, found.at_ms - line.canary.at_ms) / 1000
+            lines.append(f"canary of {line.region}, {ago:.0f} s ago: {line.canary.problem}")
     where = found.etcd_leader or "not known"
     lines.append(f"etcd leads from {where}; {found.region}'s controller: {found.sentence}")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from typing import Final
 
 import aiohttp
 
-from services.gateway.wire import CanaryStep
+from services.gateway.client import CanaryStep
 from services.processor.client import CanaryTrail, canary_trail
 from streams.asks import Ranking
 from streams.logs import partition_of

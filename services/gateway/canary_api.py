@@ -18,10 +18,11 @@ from aiohttp import web
 
 from services.common.problem import Problem
 from services.gateway.canary import CANARIES_MAX, held_up, step_of
+from services.gateway.client import CanaryAnswer, CanaryRequest, CanaryStep
 from services.gateway.core import Core
 from services.gateway.events_log import EventsLog, NotKept, Waiting
 from services.gateway.rankings_api import in_time, read_json
-from services.gateway.wire import CanaryAnswer, CanaryRequest, CanaryStep, RungWord
+from services.gateway.wire import RungWord
 from services.processor.client import CanaryTrail
 from streams.asks import Ask, Ranking
 
@@ -167,7 +168,7 @@ class _Flight:
         left_seconds = self.left_seconds()
         try:
             async with asyncio.timeout(0.95 * left_seconds):
-                return await self._core.canaries.trail_of(self.canary_id, 0.9 * left_seconds)
+                return await self._core.canaries.trail_of(self.canary_id, 0.8 * left_seconds)
         except aiohttp.ClientResponseError as error:
             is_old = error.status == 404
             self.silence = "it knows no canaries: an older version" if is_old else f"it says {error.status}"

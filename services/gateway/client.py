@@ -1,13 +1,18 @@
-"""What regions tell each other about an origin's log: the origin what it acknowledged, the copier what it holds."""
+"""What other processes ask a gateway: how far a log is acknowledged and held, and whether the region serves."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated, Any, Literal
 
 import aiohttp
 import msgspec
 
+from services.gateway.wire import DeadlineMs, RungWord
+
 ANSWER_SECONDS = 0.5
+CANARY_SLACK_SECONDS = 0.5
+"""Beyond a canary's deadline, for the gateway to say that it was lost."""
 KIND = "gateway"
 """Under which gateways register."""
 
@@ -49,9 +54,81 @@ class HeldAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Whether somebody waits for what is held: then every advance is worth a report of its own."""
 
 
+CanaryStep = Literal["", "log", "fold", "features", "score", "published", "gate", "answer"]
+
+
+class CanaryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A heartbeat search. Leave everything out for a usual one."""
+
+    query: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    """What is searched for; empty: what is popular."""
+    deadline_ms: DeadlineMs | None = None
+
+
+class CanaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a heartbeat search came. It never shows items."""
+
+    canary_id: str
+    """Empty when it was turned away before it began."""
+    region: str
+    reached: Literal["answer", "gate", ""]
+    """`answer`: a user would have been shown this; `gate`: up to where a passive region stops; empty: it was lost."""
+    step: CanaryStep
+    """The last step that it is known to have made; empty: it was not written to the log."""
+    latency_ms: float | None
+    """Until it reached that; null when it was lost."""
+    stages_ms: dict[str, float]
+    """How long the stages took that are known: acknowledged (from the start), log, features, score."""
+    rung: RungWord | None
+    """Which step of the ladder scored it; null when none did, or it is not known."""
+    reason: str = ""
+    """Why that was not the model; empty when it was."""
+    stopped_by: str = ""
+    """The gate's words, when it reached that and no more."""
+    problem: str = ""
+    """Why it was lost."""
+
+
+class CanaryRefused(Exception):
+    """The gateway did not send it: the region's own word why."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+async def send_canary(
+    session: aiohttp.ClientSession, url: str, body: CanaryRequest, deadline_seconds: float, token: str = ""
+) -> CanaryAnswer:
+    """Have a heartbeat search sent, and learn how far it came.
+
+    Raises CanaryRefused, aiohttp.ClientError, TimeoutError, msgspec.DecodeError.
+    """
+    headers = _headers(token)
+    async with (
+        asyncio.timeout(deadline_seconds + CANARY_SLACK_SECONDS),
+        session.post(f"{url}/v1/canary", data=msgspec.json.encode(body), headers=headers) as response,
+    ):
+        said = await response.read()
+        if response.status != 200:
+            raise CanaryRefused(response.status, _detail(said) or f"HTTP {response.status}")
+        return msgspec.json.decode(said, type=CanaryAnswer)
+
+
+def _detail(said: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(said, type=dict[str, Any]).get("detail", ""))
+    except msgspec.DecodeError:
+        return ""
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
 async def report_held(session: aiohttp.ClientSession, url: str, body: HeldRequest, token: str = "") -> HeldAnswer:
     """Tell the origin what is held. Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError."""
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers = _headers(token)
     async with (
         asyncio.timeout(ANSWER_SECONDS),
         session.post(f"{url}/v1/replication/held", data=msgspec.json.encode(body), headers=headers) as response,

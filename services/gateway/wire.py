@@ -118,41 +118,6 @@ class RankingAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Why the answer did not come from the model; empty when it did."""
 
 
-CanaryStep = Literal["", "log", "fold", "features", "score", "published", "gate", "answer"]
-
-
-class CanaryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A heartbeat search. Leave everything out for a usual one."""
-
-    query: Annotated[str, msgspec.Meta(max_length=256)] = ""
-    """What is searched for; empty: what is popular."""
-    deadline_ms: DeadlineMs | None = None
-
-
-class CanaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a heartbeat search came. It never shows items."""
-
-    canary_id: str
-    """Empty when it was turned away before it began."""
-    region: str
-    reached: Literal["answer", "gate", ""]
-    """`answer`: a user would have been shown this; `gate`: up to where a passive region stops; empty: it was lost."""
-    step: CanaryStep
-    """The last step that it is known to have made; empty: it was not written to the log."""
-    latency_ms: float | None
-    """Until it reached that; null when it was lost."""
-    stages_ms: dict[str, float]
-    """How long the stages took that are known: acknowledged (from the start), log, features, score."""
-    rung: RungWord | None
-    """Which step of the ladder scored it; null when none did, or it is not known."""
-    reason: str = ""
-    """Why that was not the model; empty when it was."""
-    stopped_by: str = ""
-    """The gate's words, when it reached that and no more."""
-    problem: str = ""
-    """Why it was lost."""
-
-
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An RFC 9457 problem document."""
 

@@ -23,7 +23,7 @@ GATED = CanaryTrail(
     canary_id="", stages_ms={"log": 1, "features": 2, "score": 3}, outcome="gate", rung="model", detail="west holds it"
 )
 PUBLISHED = CanaryTrail(canary_id="", stages_ms={"log": 1, "features": 2, "score": 3}, outcome="answered", rung="model")
-QUICK: dict[str, Any] = {"deadline_ms": 150}
+QUICK: dict[str, Any] = {"deadline_ms": 400}
 
 
 class Processor:
