@@ -14,6 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from services.common.tracing import NO_TRACE, Trace, current
 from services.inference.batch_queue import Batch, BatchLimits, BatchQueue, Key, Pace, Refusal, Ticket
 from services.inference.engine import BatchItem
 from services.inference.errors import DeadlineExpired, InferenceError, ModelRunFailed, QueueFull
@@ -23,6 +24,8 @@ from services.inference.signature import bucket_of
 
 Array = NDArray[Any]
 Answer = dict[str, Array]
+LINKS_MAX = 16
+"""Other requests of a run that the span of one of them names."""
 _UNKNOWN_PACE = Pace(1, 0.0)
 
 
@@ -33,6 +36,7 @@ class Job:
     served: ServedVersion
     item: BatchItem
     answer: asyncio.Future[Answer]
+    trace: Trace = NO_TRACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Batcher:
         Raises QueueFull, DeadlineExpired, ModelRunFailed; a cancelled caller's request leaves the queue.
         """
         loop = asyncio.get_running_loop()
-        job = Job(served, item, loop.create_future())
+        job = Job(served, item, loop.create_future(), current())
         arrived = self._now()
         candidates = bucket_of(item.shape.candidates, served.buckets.candidates) if item.shape.candidates else 0
         key = (served.model, served.serial, candidates or 0)
@@ -206,6 +210,29 @@ class Batcher:
             statistics.queue.add(waited)
             self._metrics.queue_seconds.observe(waited)
             self._metrics.request_seconds.observe(now - ticket.arrived_seconds)
+        trace_run(batch, report)
+
+
+def trace_run(batch: Batch[Job], report: RunReport) -> None:
+    """Tell each traced request where its time went; who shared the run with it is a link."""
+    traced = [ticket for ticket in batch.tickets if ticket.work.trace.recorded]
+    runs = {id(ticket): ticket.work.trace.new_span_id() for ticket in traced}
+    ended = report.started_seconds + report.input_seconds + report.infer_seconds + report.output_seconds
+    for ticket in traced:
+        others = [each for each in traced if each is not ticket][:LINKS_MAX]
+        trace = ticket.work.trace
+        trace.add("queue", ticket.arrived_seconds, report.started_seconds)
+        trace.add(
+            "compute",
+            report.started_seconds,
+            ended,
+            span_id=runs[id(ticket)],
+            links=[(each.work.trace.trace_id, runs[id(each)]) for each in others],
+            batch_requests=len(batch.tickets),
+            batch_rows=batch.rows,
+            closed_by=batch.flush.value,
+            engine_ms=round(report.infer_seconds * 1000, 3),
+        )
 
 
 def _fail(job: Job, problem: InferenceError) -> None:

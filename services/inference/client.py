@@ -23,6 +23,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from services.common.clock import Clock, SystemClock
+from services.common.tracing import HEADER_PARENT, current
 from services.inference.asking import champion
 from services.inference.breaker import Breaker, BreakerLimits, State
 from services.inference.codec import HEADER_LENGTH, decode_response, encode_request
@@ -188,7 +189,9 @@ class InferenceClient:
             raise _DoesNotFit(f"version {declared.version} takes {missing[0]!r}, which was not given")
         taken = {name: array for name, array in inputs.items() if name in declared.inputs}
         body = encode_request(taken, deadline_unix_ms=deadline_unix_ms)
-        content, header_length = await self._post(body.content, body.headers)
+        parent = current().passed_on()
+        headers = {**body.headers, HEADER_PARENT: parent} if parent else body.headers
+        content, header_length = await self._post(body.content, headers)
         try:
             answer = decode_response(content, header_length)
             scores = answer.outputs[SCORES]

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from services.common.logging import get_logger
+from services.common.tracing import HEADER_PARENT, Tracer, current, entered
 from services.inference.codec import HEADER_LENGTH, decode_request, encode_response
 from services.inference.errors import BadRequest, BodyTooLarge, ModelRefused, RequestProblem, UnknownModel
 from services.inference.follower import Follower
@@ -25,6 +26,7 @@ PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 WORKER: web.AppKey[Worker] = web.AppKey("worker", Worker)
 FOLLOWER: web.AppKey[Follower] = web.AppKey("follower", Follower)
+TRACER: web.AppKey[Tracer] = web.AppKey("tracer", Tracer)
 
 _log = get_logger(__name__)
 
@@ -95,11 +97,26 @@ def _problem(
 
 
 async def _infer(request: web.Request) -> web.Response:
+    parent = request.headers.get(HEADER_PARENT, "")
+    if not parent:
+        return await _scored(request)
+    with entered(request.app[TRACER].continued(parent)) as trace:
+        error = "refused"
+        try:
+            answer = await _scored(request)
+            error = ""
+        finally:
+            trace.end("infer", kind="server", error=error)
+    return answer
+
+
+async def _scored(request: web.Request) -> web.Response:
     worker = request.app[WORKER]
     served = _served(request)
     body = await request.read()
     decoded = decode_request(body, request.headers.get(HEADER_LENGTH))
     scored = await worker.infer(served, decoded, by_number="version" in request.match_info)
+    current().note(model_version=f"{scored.served.model}/{scored.served.version}", stands_in_for=scored.stands_in_for)
     parameters = {"stands_in_for": scored.stands_in_for} if scored.stands_in_for else None
     encoded = encode_response(scored.served.model, scored.served.version, decoded, scored.answer, parameters)
     return web.Response(body=encoded.content, headers=encoded.headers)

@@ -18,6 +18,8 @@ from services.common.logging import get_logger
 from services.common.metrics import add_metrics_route, new_registry
 from services.common.process import LoadedSettings
 from services.common.region_settings import RegionSettings
+from services.common.tracing import NO_TRACER, SpanFigures, Tracer, opened
+from services.common.tracing_settings import TracingSettings
 from services.coordination import CoordinationError, FileStore, KeyValueStore
 from services.coordination.lease import LeaseStore
 from services.coordination.model_records import aliases, version_record
@@ -28,7 +30,7 @@ from services.inference.batcher import Batcher
 from services.inference.errors import VersionOutOfReach
 from services.inference.follower import Follower
 from services.inference.metrics import InferenceMetrics
-from services.inference.oip import FOLLOWER, WORKER, add_routes, problems
+from services.inference.oip import FOLLOWER, TRACER, WORKER, add_routes, problems
 from services.inference.peers import Fetcher, Peers
 from services.inference.repository import Repository
 from services.inference.settings import SHIPPED, InferenceSettings
@@ -41,15 +43,18 @@ log = get_logger(__name__)
 async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set. Raises ModelRefused when no version can serve."""
     region, settings, coordination = loaded[RegionSettings], loaded[InferenceSettings], loaded[CoordinationSettings]
+    tracing = loaded[TracingSettings]
+    assert isinstance(tracing, TracingSettings)
     assert isinstance(region, RegionSettings)
     assert isinstance(settings, InferenceSettings)
     assert isinstance(coordination, CoordinationSettings)
     clock = SystemClock()
+    tracer = opened("inference", tracing, region=region.name, incarnation=region.incarnation, clock=clock)
     repository = repository_of(region, settings)
     async with _opened(region, coordination, clock) as (store, leases):
         worker, follower = new_worker(settings, repository, store, lambda: peers_of(region, leases), clock)
         listening = serving(
-            new_app(worker, follower, settings),
+            new_app(worker, follower, settings, tracer),
             region.listen_host,
             region.inference_port,
             shutdown_timeout_seconds=settings.drain_seconds,
@@ -66,6 +71,7 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
                 log.info("draining: requests under way are answered, new ones refused")
         finally:
             await worker.close()
+            await tracer.close()
 
 
 def repository_of(region: RegionSettings, settings: InferenceSettings) -> Repository:
@@ -118,11 +124,16 @@ def new_worker(
     return worker, follower
 
 
-def new_app(worker: Worker, follower: Follower, settings: InferenceSettings) -> web.Application:
+def new_app(
+    worker: Worker, follower: Follower, settings: InferenceSettings, tracer: Tracer = NO_TRACER
+) -> web.Application:
     """The HTTP application around a worker."""
     app = web.Application(middlewares=[problems], client_max_size=settings.body_bytes_max)
     app[WORKER] = worker
     app[FOLLOWER] = follower
+    app[TRACER] = tracer
+    tracer.add_route(app)
+    worker.metrics.registry.register(SpanFigures(tracer))
     add_routes(app)
     health = Health()
     health.add("serving", worker.not_ready_reason)

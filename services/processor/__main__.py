@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 from services.common.exit_codes import ExitCode
 from services.common.process import LoadedSettings, log_end, run_service
 from services.common.region_settings import RegionSettings
+from services.common.tracing_settings import TracingSettings
 from services.coordination.region_record import KeyMismatch
 from services.coordination.settings import CoordinationSettings
 from services.processor.server import serve
@@ -58,7 +59,10 @@ def end_process(code: int) -> NoReturn:
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
     return run_service(
-        "processor", [RegionSettings, CoordinationSettings, ProcessorSettings], serve_or_end, exit_codes=EXIT_CODES
+        "processor",
+        [RegionSettings, CoordinationSettings, ProcessorSettings, TracingSettings],
+        serve_or_end,
+        exit_codes=EXIT_CODES,
     )
 
 

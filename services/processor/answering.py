@@ -8,11 +8,12 @@ before the effect: what was scored under a gate that shut meanwhile stays here.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from services.common.clock import Clock
+from services.common.tracing import NO_TRACER, Tracer, current, entered
 from services.processor.admission import (
     AskLimits,
     Course,
@@ -79,6 +80,7 @@ class _Waiting:
     after_reached: bool
 
 
+SCORE: Final = "score"
 Publish = Callable[[Ranking], None]
 """Queues an effect. Raises DeliveryError when it cannot."""
 
@@ -100,7 +102,9 @@ class Answerer:
         observer: AskObserver,
         changes: Changes,
         similar: Ladder | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self._tracer = tracer
         self.canaries = CanaryTrails(clock)
         self._changes = changes
         self._region = region
@@ -132,7 +136,7 @@ class Answerer:
     def submit(self, ask: Ask, appended_ms: int) -> None:
         """Start on an ask whose frame was just folded; `appended_ms` is when the broker appended that frame."""
         self.canaries.begin(ask, appended_ms)
-        task = asyncio.create_task(self._answer(ask, appended_ms))
+        task = asyncio.create_task(self._traced(ask, appended_ms) if ask.trace else self._answer(ask, appended_ms))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(done, ask))
 
@@ -157,11 +161,26 @@ class Answerer:
 
     def _end(self, ask: Ask, outcome: str, rung: str = "none", detail: str = "") -> None:
         self._observer.ask_ended(kind_of(ask), outcome, rung)
+        current().note(outcome=outcome, rung=rung, detail=detail)
         self.canaries.end(ask, outcome, detail)
 
     def _stage(self, ask: Ask, name: str, seconds: float) -> None:
         self._observer.stage(name, seconds)
+        trace = current()
+        if trace.recorded and name != SCORE:
+            now = trace.now()
+            trace.add(name, now - seconds, now)
         self.canaries.stage(ask, name, seconds)
+
+    async def _traced(self, ask: Ask, appended_ms: int) -> None:
+        """Answer under the trace that came with the ask: this task is where it is the current one."""
+        with entered(self._tracer.continued(ask.trace)) as trace:
+            error = "it was cancelled, or failed"
+            try:
+                await self._answer(ask, appended_ms)
+                error = ""
+            finally:
+                trace.end("rank", kind="consumer", error=error)
 
     async def _answer(self, ask: Ask, appended_ms: int) -> None:
         missing = bool(uncovered(ask.after, self._frontier()))
@@ -175,7 +194,8 @@ class Answerer:
             course = self._decide(ask, appended_ms, missing=False)
         if course in (Course.SCORE, Course.COUNTERS):
             left_ms = (ask.deadline_unix_ms - self._clock.unix_ms()) // 4
-            await self._changes.level(max(0, min(left_ms, self._limits.catalogue_wait_ms_max)) / 1000)
+            with current().step("catalogue"):
+                await self._changes.level(max(0, min(left_ms, self._limits.catalogue_wait_ms_max)) / 1000)
             await self._rank(ask, _Waiting(appended_ms, after_reached=not missing), course)
         else:
             self._end(ask, course.value)
@@ -204,7 +224,7 @@ class Answerer:
             outcome = self._ladder_of(ask).step_down(prepared.tensors, len(prepared.items), StepDown.OVERLOADED, reason)
         else:
             outcome = await self._score(ask, prepared)
-        self._stage(ask, "score", self._clock.monotonic() - prepared_at)
+        self._stage(ask, SCORE, self._clock.monotonic() - prepared_at)
         self.canaries.scored(ask, outcome.rung.word, outcome.reason)
         self._show(ask, outcome, self._ranking(ask, waiting, prepared, outcome, frontier))
 
@@ -217,12 +237,14 @@ class Answerer:
         places = 0 if ask.canary else 1
         self._scoring += places
         try:
-            return await self._ladder_of(ask).score(
-                prepared.tensors,
-                len(prepared.items),
-                deadline_ms=scoring_deadline_ms(ask, now_ms, self._limits),
-                now_ms=now_ms,
-            )
+            # The worker continues from this span: its client names it in a header.
+            with current().step(SCORE, kind="client", candidates=len(prepared.items)):
+                return await self._ladder_of(ask).score(
+                    prepared.tensors,
+                    len(prepared.items),
+                    deadline_ms=scoring_deadline_ms(ask, now_ms, self._limits),
+                    now_ms=now_ms,
+                )
         finally:
             self._scoring -= places
 
@@ -245,10 +267,12 @@ class Answerer:
             valid_until_ms=self._gate.valid_until_ms(ask.deadline_unix_ms),
             after_reached=waiting.after_reached,
             reason=outcome.reason,
+            trace=current().passed_on(),
         )
 
     def _show(self, ask: Ask, outcome: Outcome, ranking: Ranking) -> None:
         """The effect. The gate is asked here and nowhere earlier counts."""
+        _say(ranking)
         if (blocker := self._gate.blocker(self._clock.unix_ms())) is not None:
             self._end(ask, Course.DROP_GATE.value, detail=blocker)
             return
@@ -266,6 +290,16 @@ class Answerer:
         if outcome.step_down is not StepDown.NONE:
             self.model_problem = outcome.reason
             self._observer.stepped_down(outcome.step_down)
+
+
+def _say(ranking: Ranking) -> None:
+    """Tell the ask's trace what came of it."""
+    trace = current()
+    if trace.trace_id:
+        trace.findable(ranking.ranking_id)
+        epoch = "{}:{}".format(*ranking.epoch)
+        version, reason = ranking.model_version, ranking.reason
+        trace.note(ranking_id=ranking.ranking_id, epoch=epoch, model_version=version, reason=reason)
 
 
 def ranked(prepared: Prepared, outcome: Outcome, size: int) -> tuple[list[str], list[float]]:

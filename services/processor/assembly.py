@@ -15,6 +15,7 @@ from models.similar.blend import counters_alone
 from services.common.clock import Clock
 from services.common.logging import get_logger
 from services.common.region_settings import RegionSettings
+from services.common.tracing import NO_TRACER, Tracer
 from services.inference.client import InferenceClient
 from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
@@ -195,6 +196,7 @@ def assemble(
     settings: ProcessorSettings,
     metrics: ProcessorMetrics,
     clock: Clock,
+    tracer: Tracer = NO_TRACER,
 ) -> Assembly:
     """Build a processor around a state that is up to date. Call it in the loop that it will run in."""
     state = restored.state
@@ -224,6 +226,7 @@ def assemble(
             limits=settings.ask_limits,
             observer=metrics,
             changes=catalogue,
+            tracer=tracer,
         ),
         catalogue=catalogue,
         metrics=metrics,
@@ -232,6 +235,7 @@ def assemble(
         asks_frame_max=settings.asks_frame_max,
         own_log=events_log(identity.incarnation),
     )
+    live.tracer = tracer
     intake = _intake(identity, restored, watch, seen, delivery, live, clock)
     is_passive = partial(_is_passive, leadership)
     app = make_app(_faust(region, group, settings), seen, clock.monotonic, is_passive)

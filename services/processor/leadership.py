@@ -16,8 +16,10 @@ import aiohttp
 from confluent_kafka import KafkaError, Message
 
 from services.common.clock import Clock
+from services.common.logging import bind_process
 from services.common.region_settings import RegionSettings
-from services.controller.client import LeaseFollower
+from services.common.tracing import Trace, current
+from services.controller.client import LeaseAnswer, LeaseFollower
 from services.coordination.region_record import EPOCH_OPEN
 from services.processor.answering import Publish
 from services.processor.gate import Gate, LeasedGate
@@ -27,7 +29,7 @@ from services.processor.metrics import ProcessorMetrics
 from services.processor.settings import ProcessorSettings
 from services.processor.terms import TermKeeper
 from streams.asks import Epoch, Ranking, encode_ranking
-from streams.delivery import Delivery
+from streams.delivery import Delivery, OnReport
 from streams.epochs import epoch_header
 from streams.logs import rankings_log
 
@@ -93,12 +95,18 @@ def lead(
         idempotent=False,
     )
     if region.is_alone:
+        bind_process(epoch=list(EPOCH_OPEN))
         return Leadership(Gate(EPOCH_OPEN), rankings, None, clock)
     session = aiohttp.ClientSession()
     ends = RankingsEnds(region.bootstrap, f"{group}.rankings", logs, settings.broker_timeout_seconds)
     markers = Markers(region.name, rankings, ends, logs, clock)
     news = asyncio.Event()
-    follower = LeaseFollower(region.control_url, session, clock, lambda _: news.set())
+
+    def heard(answer: LeaseAnswer) -> None:
+        bind_process(epoch=list(answer.largest_epoch))
+        news.set()
+
+    follower = LeaseFollower(region.control_url, session, clock, heard)
     gate = LeasedGate(follower.term, lambda: follower.largest_epoch, clock)
     keeper = TermKeeper(gate, markers, follower, news, clock)
     return Leadership(gate, rankings, Election(session, follower, keeper, markers, ends), clock)
@@ -112,13 +120,23 @@ def publisher(delivery: Delivery, incarnation: str, metrics: ProcessorMetrics) -
         if error is not None:
             metrics.rankings_lost.inc()
 
+    def traced(trace: Trace) -> OnReport:
+        began = trace.now()
+
+        def report_traced(error: KafkaError | None, message: Message) -> None:
+            trace.add("publish", began, kind="producer", error="" if error is None else error.str())
+            report(error, message)
+
+        return report_traced
+
     def publish(ranking: Ranking) -> None:
+        trace = current()
         delivery.send(
             topic,
             encode_ranking(ranking),
             key=ranking.reply_to.encode(),
             headers=[epoch_header(ranking.epoch)],
-            on_report=report,
+            on_report=traced(trace) if trace.recorded else report,
         )
 
     return publish

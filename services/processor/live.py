@@ -8,6 +8,7 @@ import msgspec
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
+from services.common.tracing import NO_TRACER, Tracer
 from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.fold_meter import FoldMeter
@@ -16,7 +17,7 @@ from streams.asks import Epoch, decode_asks
 from streams.digest import digest
 from streams.errors import DECODE_ERRORS
 from streams.fold import Applied
-from streams.frame import HEADER_ASKS, HEADER_KEY, header
+from streams.frame import HEADER_ASKS, HEADER_KEY, HEADER_TRACE, header
 from streams.intake import LogRecord
 from streams.position import Position
 from streams.state import State
@@ -60,6 +61,7 @@ class Live:
         self._own_log = own_log
         self.fold: FoldMeter | None = None
         """Who measures the fold, once the intake is there."""
+        self.tracer: Tracer = NO_TRACER
         self._dropping: set[Place] = set()
         self._newest_appended_ms: dict[str, int] = {}
 
@@ -73,6 +75,8 @@ class Live:
         newest[record.log] = max(newest.get(record.log, 0), record.appended_ms)
         if applied.changed_items:
             self._catalogue.changed(applied.changed_items)
+        if (parent := header(record.headers, HEADER_TRACE)) is not None:
+            self._trace(record, applied, seconds, parent)
         key = header(record.headers, HEADER_KEY)
         if key is not None and key != self._key_fingerprint:
             self._metrics.foreign_key.inc()
@@ -82,6 +86,20 @@ class Live:
             self._metrics.stage("log", max(0, self._clock.unix_ms() - record.appended_ms) / 1000)
             self._submit(asks, record.appended_ms)
         self.answerer.advanced()
+
+    def _trace(self, record: LogRecord, applied: Applied, seconds: float, parent: bytes) -> None:
+        """Continue the span that wrote the frame: it stands in the record, because a thread lies between the two."""
+        trace = self.tracer.continued(parent.decode("ascii", "replace"))
+        if not trace.recorded:
+            return
+        folded = trace.began
+        waited = max(0, self._clock.unix_ms() - record.appended_ms) / 1000
+        place, caused_by = f"{record.log}/{record.partition}/{record.offset}", trace.parent_id
+        read = trace.add(
+            "log.read", folded - waited, folded - seconds, parent_id=caused_by, kind="consumer", position=place
+        )
+        copied, events = record.log != self._own_log, applied.events + applied.item_events
+        trace.add("fold", folded - seconds, folded, parent_id=read, events=events, copy=copied)
 
     def duplicate(self, record: LogRecord) -> None:  # noqa: ARG002 - the observer's contract
         """See Observer."""

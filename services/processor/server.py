@@ -15,10 +15,12 @@ from contextlib import AsyncExitStack, suppress
 
 from services.common.clock import Clock, SystemClock, random_bytes
 from services.common.http import serving
-from services.common.logging import get_logger
+from services.common.logging import bind_process, get_logger
 from services.common.metrics import new_registry
 from services.common.process import LoadedSettings
 from services.common.region_settings import RegionSettings
+from services.common.tracing import SpanFigures, opened
+from services.common.tracing_settings import TracingSettings
 from services.coordination import KeyValueStore, StoreUnavailable
 from services.coordination.opening import opened_store
 from services.coordination.settings import CoordinationSettings
@@ -51,16 +53,23 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     assert isinstance(settings, ProcessorSettings)
     coordination = loaded[CoordinationSettings]
     assert isinstance(coordination, CoordinationSettings)
+    tracing = loaded[TracingSettings]
+    assert isinstance(tracing, TracingSettings)
     quieten(SystemClock().monotonic)
     registry = new_registry()
-    surface = Surface(registry)
+    tracer = opened("processor", tracing, region=region.name, incarnation=region.incarnation)
+    registry.register(SpanFigures(tracer))
+    surface = Surface(registry, tracer)
     async with serving(surface.web_app(), settings.host, region.processor_port) as port:
         log.info("listening, not ready yet", url=f"http://{settings.host}:{port}")
         clock = SystemClock()
         process = ProcessorProcess(region, settings, surface, ProcessorMetrics(registry), clock)
         registry.register(FiguresCollector(process.figures))
         async with opened_store(region, coordination, clock) as store:
-            await process.run(store, stop)
+            try:
+                await process.run(store, stop)
+            finally:
+                await tracer.close()
 
 
 class ProcessorProcess:
@@ -128,7 +137,10 @@ class ProcessorProcess:
             return
         self._surface.phase.sentence = "building the indexes"
         group = group_of(identity.region, identity.incarnation, random_bytes(4).hex())
-        assembly = assemble(identity, group, restored, self._region, self._settings, self._metrics, self._clock)
+        tracer = self._surface.tracer
+        tracer.lives_as(identity.incarnation)
+        bind_process(incarnation=identity.incarnation)
+        assembly = assemble(identity, group, restored, self._region, self._settings, self._metrics, self._clock, tracer)
         self._assembly = assembly
         self._surface.show(
             Shown(

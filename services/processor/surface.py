@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from services.common.health import Health
 from services.common.metrics import add_metrics_route
 from services.common.problem import Problem
+from services.common.tracing import NO_TRACER, Tracer
 from services.controller.client import NO_EPOCH
 from services.processor.canary import CanaryTrails
 from services.processor.client import CanaryTrail, FoldReport, GateReport, SnapshotOffer
@@ -95,7 +96,8 @@ class Shown:
 class Surface:
     """Serves what is there; before the state is, it says how far the start is."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, tracer: Tracer = NO_TRACER) -> None:
+        self.tracer = tracer
         self.health = Health()
         self.phase = Phase()
         self.health.add("state", self.phase.blocker)
@@ -116,6 +118,7 @@ class Surface:
     def add_routes(self, app: web.Application) -> None:
         """The routes."""
         self.health.add_routes(app)
+        self.tracer.add_route(app)
         app.router.add_get("/v1/state", self._state)
         app.router.add_get("/v1/digest", self._digest)
         app.router.add_post("/v1/hold", self._hold)
