@@ -22,6 +22,24 @@ TOPIC_SETTINGS: Final[dict[str, str]] = {
     "max.message.bytes": str(4 << 20),
 }
 
+INBOX_UNMOVED_HOURS_MAX: Final = 72
+"""What nobody moved out of an inbox is removed after so long: raw identifiers must not lie anywhere for ever."""
+INBOX_RECEIPTS_HOURS: Final = 24
+
+_INBOX_SETTINGS: Final = {
+    **TOPIC_SETTINGS,
+    "retention.ms": str(INBOX_UNMOVED_HOURS_MAX * 3_600_000),
+    # What was removed leaves the disk with its segment: small ones, closed often.
+    "segment.bytes": str(64 << 20),
+    "segment.ms": str(10 * 60_000),
+    "max.message.bytes": str(1 << 20),
+}
+_INBOX_RECEIPTS_SETTINGS: Final = {
+    **TOPIC_SETTINGS,
+    "retention.ms": str(INBOX_RECEIPTS_HOURS * 3_600_000),
+    "segment.bytes": str(64 << 20),
+}
+
 
 def events_log(incarnation: str) -> str:
     """The log of what happened: the only input of the fold."""
@@ -39,8 +57,32 @@ def dead_log(incarnation: str) -> str:
 
 
 def topics_of(incarnation: str) -> tuple[str, str, str]:
-    """Every topic that an incarnation owns."""
+    """Every log that an incarnation owns: what other regions copy."""
     return events_log(incarnation), rankings_log(incarnation), dead_log(incarnation)
+
+
+def inbox_topic(incarnation: str) -> str:
+    """Where apps publish single events by Kafka: a short-lived queue of this region alone, and no log."""
+    return f"{incarnation}.inbox"
+
+
+def inbox_receipts_topic(incarnation: str) -> str:
+    """What became of the records of the inbox, by their offsets."""
+    return f"{incarnation}.inbox-receipts"
+
+
+def queues_of(incarnation: str) -> tuple[str, str]:
+    """Topics that an incarnation has beside its logs. They are never copied, and made when the life begins.
+
+    Not before: an app that looks for the newest inbox must find the one that is read.
+    """
+    return inbox_topic(incarnation), inbox_receipts_topic(incarnation)
+
+
+def topic_settings(topic: str) -> dict[str, str]:
+    """The settings with which a topic is made, by its name."""
+    kind = topic.rpartition(".")[2]
+    return {"inbox": _INBOX_SETTINGS, "inbox-receipts": _INBOX_RECEIPTS_SETTINGS}.get(kind, TOPIC_SETTINGS)
 
 
 def record_key(key: int) -> bytes:

@@ -28,6 +28,7 @@ from services.gateway.app import add_api_routes
 from services.gateway.core import Core
 from services.gateway.errors import BrokerUnreachable
 from services.gateway.events_log import Done, Kept
+from services.gateway.inbox.desk import NoInbox
 from services.gateway.kafka import LogShape
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rankings_tail import Listener, RankingsTail
@@ -201,6 +202,7 @@ class GatewayPart:
             sink=lambda _, log, **found: SimSink(site.kafka, log, found["delivery_timeout_ms"]),
             own_ends=lambda _, log: own_ends(site, log),
             keeper=lambda _, log, _partitions, ends, _on_failure: DiskKeeper(site, log, ends),
+            inbox=lambda *_: NoInbox(),
             tail=lambda _, log, reply_to, core: SimTail(site, log, reply_to, core),
             listening=self._listening,
             send=handed_back,

@@ -43,13 +43,13 @@ async def allocate_incarnation(store: KeyValueStore, region: str, cluster_id: st
             return before
         return IncarnationRecord(max(before.number + 1 if before else 1, number_min), cluster_id)
 
-    record = await _update(store, f"/meridian/regions/{region}/incarnation", IncarnationRecord, decide)
+    record = await update_record(store, f"/meridian/regions/{region}/incarnation", IncarnationRecord, decide)
     return incarnation_name(region, record.number)
 
 
 async def current_incarnation(store: KeyValueStore, region: str) -> str | None:
     """Return the incarnation that `region` is in, None before its first."""
-    record = await _read(store, f"/meridian/regions/{region}/incarnation", IncarnationRecord)
+    record = await read_record(store, f"/meridian/regions/{region}/incarnation", IncarnationRecord)
     return incarnation_name(region, record.number) if record else None
 
 
@@ -66,12 +66,12 @@ def next_incarnation_name(incarnation: str) -> str:
 
 async def key_fingerprint(store: KeyValueStore) -> str | None:
     """Return the fingerprint of the key that the deployment is bound to, None before its first use."""
-    return await _read(store, _FINGERPRINT_KEY, str)
+    return await read_record(store, _FINGERPRINT_KEY, str)
 
 
 async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
     """Bind the deployment to this pseudonym key at first use. Raises KeyMismatch for another one ever after."""
-    record = await _update(store, _FINGERPRINT_KEY, str, lambda before: before or fingerprint)
+    record = await update_record(store, _FINGERPRINT_KEY, str, lambda before: before or fingerprint)
     if record != fingerprint:
         raise KeyMismatch(
             f"the pseudonym key has the fingerprint {fingerprint}, but these logs were written with {record}. With "
@@ -81,12 +81,12 @@ async def check_key_fingerprint(store: KeyValueStore, fingerprint: str) -> None:
 
 async def agreed_partitions(store: KeyValueStore, partitions: int) -> int:
     """Bind the deployment to this number of partitions a log at first use; return the one that it is bound to."""
-    return await _update(store, _PARTITIONS_KEY, int, lambda before: before or partitions)
+    return await update_record(store, _PARTITIONS_KEY, int, lambda before: before or partitions)
 
 
 async def acknowledged_ends(store: KeyValueStore, log: str) -> dict[int, int]:
     """Return, by partition, the offset after the last record that was acknowledged to somebody."""
-    return await _read(store, acknowledged_ends_key(log), dict[int, int]) or {}
+    return await read_record(store, acknowledged_ends_key(log), dict[int, int]) or {}
 
 
 async def raise_acknowledged_ends(store: KeyValueStore, log: str, ends: Mapping[int, int]) -> dict[int, int]:
@@ -98,7 +98,7 @@ async def raise_acknowledged_ends(store: KeyValueStore, log: str, ends: Mapping[
             merged[partition] = max(end, merged.get(partition, 0))
         return merged
 
-    return await _update(store, acknowledged_ends_key(log), dict[int, int], merge)
+    return await update_record(store, acknowledged_ends_key(log), dict[int, int], merge)
 
 
 def cut_partitions(recorded: Mapping[int, int], found: Mapping[int, int]) -> list[tuple[int, int, int]]:
@@ -111,12 +111,13 @@ def acknowledged_ends_key(log: str) -> str:
     return f"/meridian/acknowledged-ends/{log}"
 
 
-async def _read(store: KeyValueStore, key: str, shape: type[_T]) -> _T | None:
+async def read_record(store: KeyValueStore, key: str, shape: type[_T]) -> _T | None:
+    """Return the JSON value under a key, None when there is none. Raises StoreDamaged, StoreUnavailable."""
     found = await store.get(key)
     return None if found is None else _decode(key, found.value, shape)
 
 
-async def _update(store: KeyValueStore, key: str, shape: type[_T], decide: Callable[[_T | None], _T]) -> _T:
+async def update_record(store: KeyValueStore, key: str, shape: type[_T], decide: Callable[[_T | None], _T]) -> _T:
     """Apply `decide` to what is stored, again whenever somebody else was quicker. Writes only what changed."""
     for _ in range(_CAS_TRIES):
         found = await store.get(key)

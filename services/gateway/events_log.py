@@ -12,10 +12,12 @@ from typing import Final, Protocol
 
 from services.common.logging import get_logger
 from services.common.problem import Problem
+from services.common.tracing import NO_TRACE, Trace
 from services.gateway.acked_ends import AckedEnds, Cut
 from services.gateway.errors import GatewayError
+from services.gateway.frame_trace import FrameTrace, FrameTraces
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.packer import Frame, FrameLimits, Packer
+from services.gateway.packer import CloseReason, Frame, FrameLimits, Packer
 from services.gateway.wire import Coordinates
 from streams.asks import Ask
 from streams.events import Received
@@ -125,6 +127,7 @@ class EventsLog:
         self._loop = asyncio.get_running_loop()
         self._packer: Packer[Ticket] = Packer(settings.limits)
         self._sent: dict[int, tuple[float, Frame[Ticket]]] = {}
+        self._traces = FrameTraces()
         self._sequence = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed: str | None = None
@@ -152,6 +155,7 @@ class EventsLog:
         *,
         more: bool = False,
         patient: bool = False,
+        trace: Trace = NO_TRACE,
     ) -> None:
         """Take events; their frames are written when the packer says so. Check `blocker` first.
 
@@ -167,22 +171,38 @@ class EventsLog:
         add = self._packer.add
         for slot, event in enumerate(events, first_slot):
             key = event.partition_key
-            full = add(partition_of(key, partitions), key, event.row, (waiting, slot), now, patient=patient)
+            partition = partition_of(key, partitions)
+            if trace.recorded:
+                self._traces.joins(partition, trace)
+            full = add(partition, key, event.row, (waiting, slot), now, patient=patient)
             if full is not None:
                 self._write(full)
         if not more:
             self._settle()
 
-    def put_with_ask(self, event: Received | None, ask: Ask, key: int) -> Waiting:
+    def put_with_ask(self, event: Received | None, ask: Ask, key: int, trace: Trace = NO_TRACE) -> Waiting:
         """Write an ask at once, behind `event` (if any) and all earlier events of its partition."""
         waiting = Waiting(1, self._loop)
         now = self._loop.time()
         partition = partition_of(key, self._settings.partitions)
         if event is not None:
+            self._traces.joins(partition, trace)
             full = self._packer.add(partition, key, event.row, (waiting, 0), now)
             if full is not None:
                 self._write(full)
-        self._write(self._packer.ask(partition, key, ask, now, (waiting, 0) if event is None else None))
+        self._write(self._packer.ask(partition, key, ask, now, (waiting, 0) if event is None else None), trace)
+        return waiting
+
+    def put_packed(self, partition: int, key: int, value: bytes, events: int) -> Waiting:
+        """Write a frame that is packed and encoded already; the one outcome is that of the whole frame."""
+        waiting = Waiting(1, self._loop)
+        if self._closed is not None:
+            waiting.settle(0, NotKept(self._closed, refused=True))
+            return waiting
+        frame: Frame[Ticket] = Frame(
+            partition, key, due=0.0, riders=[(waiting, 0)], reason=CloseReason.INBOX, carried=events
+        )
+        self._send(frame, value, frame_headers(events, self._settings.key_fingerprint, []))
         return waiting
 
     def blocker(self) -> Problem | None:
@@ -250,9 +270,11 @@ class EventsLog:
         self._timer = None
         self._settle()
 
-    def _write(self, frame: Frame[Ticket]) -> None:
+    def _write(self, frame: Frame[Ticket], asking: Trace = NO_TRACE) -> None:
+        traced = self._traces.closed(frame.partition, asking)
+        parent = traced.traceparent() if traced is not None else ""
         try:
-            headers = frame_headers(len(frame.rows), self._settings.key_fingerprint, frame.asks)
+            headers = frame_headers(len(frame.rows), self._settings.key_fingerprint, frame.asks, parent)
             value = encode_frame(frame.rows)
         except Exception as error:
             # Whatever it was, it must not leave a frame in flight for ever: that would stop the whole gateway.
@@ -261,10 +283,20 @@ class EventsLog:
             self._metrics.frames_failed.inc()
             _settle_all(frame, NotKept(f"it cannot be encoded: {error}", refused=True))
             return
+        self._send(frame, value, headers, traced)
+
+    def _send(
+        self,
+        frame: Frame[Ticket],
+        value: bytes,
+        headers: list[tuple[str, bytes]],
+        traced: FrameTrace | None = None,
+    ) -> None:
         self._sequence += 1
         sequence = self._sequence
+        self._traces.flies(sequence, traced)
         self._sent[sequence] = self._loop.time(), frame
-        self._metrics.frame(frame.reason, len(frame.rows))
+        self._metrics.frame(frame.reason, frame.events)
         try:
             self._sink.send(
                 frame.partition,
@@ -287,6 +319,7 @@ class EventsLog:
             self._failed(sequence, frame, NotKept(str(cut)))
             self._on_cut(cut)
         else:
+            self._traces.acknowledged(sequence)
             self._keeper.keep(lambda problem: self._kept(sequence, frame, problem, offset))
             return
         self._settle()
@@ -301,21 +334,30 @@ class EventsLog:
             if self._failing:
                 self._failing = False
                 log.info("the log acknowledges again")
-            self._packer.done(frame.partition)
-            self._on_acknowledged(frame.partition, offset, len(frame.rows))
+            self._landed(frame)
+            self._on_acknowledged(frame.partition, offset, frame.events)
             self._metrics.frame_seconds.observe(self._loop.time() - self._sent.pop(sequence)[0])
             name, partition = self._settings.log, frame.partition
+            if (traced := self._traces.landed(sequence)) is not None:
+                traced.kept(name, partition, offset, frame.events, frame.reason.value)
             for index, (waiting, slot) in enumerate(frame.tickets):
                 waiting.settle(slot, Coordinates(log=name, partition=partition, offset=offset, index=index))
             for waiting, slot in frame.riders:
                 waiting.settle(slot, Coordinates(log=name, partition=partition, offset=offset))
         self._settle()
 
+    def _landed(self, frame: Frame[Ticket]) -> None:
+        """A frame is no longer in flight. Those of the inbox were never counted: apps' frames do not wait for them."""
+        if not frame.carried:
+            self._packer.done(frame.partition)
+
     def _failed(self, sequence: int, frame: Frame[Ticket], outcome: NotKept) -> None:
-        self._packer.done(frame.partition)
+        self._landed(frame)
         if not outcome.refused:
             self._ends.unknown(frame.partition)
         del self._sent[sequence]
+        if (traced := self._traces.landed(sequence)) is not None:
+            traced.failed(outcome.cause)
         self._metrics.frames_failed.inc()
         if not self._failing:
             self._failing = True

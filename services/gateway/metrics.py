@@ -5,6 +5,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from services.gateway.packer import CloseReason
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STOPPED = ("stale_epoch", "not_active", "no_longer_valid")
+"""Why the last check keeps a ranking from an app."""
 _COUNTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000, 4000, 8000)
 
 
@@ -16,6 +18,7 @@ class GatewayMetrics:
         self._requests(registry)
         self._log(registry)
         self._rankings(registry)
+        self._inbox(registry)
 
     def _requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -80,6 +83,22 @@ class GatewayMetrics:
             registry=registry,
         )
 
+    def _inbox(self, registry: CollectorRegistry) -> None:
+        self.inbox_records = Counter(
+            "meridian_inbox_records_total",
+            "Records of the inbox by outcome: moved, refused (dead log), retried, gone (before they were moved).",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("moved", "refused", "retried", "gone"):
+            self.inbox_records.labels(outcome)
+        self.inbox_lag_records = Gauge(
+            "meridian_inbox_lag_records", "Records of the inbox that are not moved.", registry=registry
+        )
+        self.inbox_lag_seconds = Gauge(
+            "meridian_inbox_lag_seconds", "Age of the oldest record of the inbox that is not moved.", registry=registry
+        )
+
     def _rankings(self, registry: CollectorRegistry) -> None:
         self.asks_in_flight = Gauge(
             "meridian_gateway_asks_in_flight", "Requests that wait for a ranking.", registry=registry
@@ -95,9 +114,12 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        for reason in STOPPED:  # shown as 0 from the start: a counter that begins with 1 has not increased
+            self.rankings_dropped.labels(reason)
         self.fenced = Counter(
             "meridian_fenced_total", "Effects that were stopped by the fence, by where.", ["where"], registry=registry
         )
+        self.fenced.labels("gateway")
         self.rungs = Counter(
             "meridian_gateway_rankings_served_total", "Rankings shown, by rung.", ["rung"], registry=registry
         )

@@ -37,6 +37,8 @@ class CloseReason(Enum):
     AGE = "age"
     ASK = "ask"
     SHUTDOWN = "shutdown"
+    INBOX = "inbox"
+    """It was closed elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,13 @@ class Frame(Generic[TicketT]):
     """Whoever waits for the frame as a whole: asks without an event of their own."""
     size_bytes: int = 0
     reason: CloseReason = CloseReason.IDLE
+    carried: int = 0
+    """Events of a frame that came packed and encoded, from the inbox's worker; such a frame has no rows."""
+
+    @property
+    def events(self) -> int:
+        """How many events it holds."""
+        return self.carried or len(self.rows)
 
 
 class Packer(Generic[TicketT]):
@@ -112,6 +121,11 @@ class Packer(Generic[TicketT]):
         if rider is not None:
             frame.riders.append(rider)
         return self._close(frame, CloseReason.ASK)
+
+    def alone(self, partition: int, key: int, row: EventRow, ticket: TicketT) -> Frame[TicketT]:
+        """A frame with one event and nothing else, beside the open one."""
+        self._in_flight[partition] = self._in_flight.get(partition, 0) + 1
+        return Frame(partition, key, 0.0, rows=[row], tickets=[ticket], reason=CloseReason.EVENTS)
 
     def settle(self, now: float) -> list[Frame[TicketT]]:
         """Close what is due: to be called after a request's events, when a frame was done, and at `next_due`."""

@@ -24,9 +24,14 @@ async def open_pseudonyms(path: Path, store: KeyValueStore) -> Pseudonyms:
                 "another region) and start again."
             )
         _make(path)
-    pseudonyms = Pseudonyms(_read(path))
+    pseudonyms = read_pseudonyms(path)
     await check_key_fingerprint(store, pseudonyms.fingerprint)
     return pseudonyms
+
+
+def read_pseudonyms(path: Path) -> Pseudonyms:
+    """Read a key that is there. Raises SettingsError."""
+    return Pseudonyms(_read(path))
 
 
 def _read(path: Path) -> bytes:

@@ -17,10 +17,12 @@ import aiohttp
 from services.common.clock import Clock, SystemClock, random_bytes
 from services.common.health import Health
 from services.common.http import serving
-from services.common.logging import get_logger
+from services.common.logging import bind_process, get_logger
 from services.common.metrics import new_registry
 from services.common.own_ends import read_own_ends
 from services.common.region_settings import RegionSettings
+from services.common.tracing import NO_TRACER, Tracer, opened
+from services.common.tracing_settings import TracingSettings
 from services.coordination import CasConflict, KeyValueStore, StoreUnavailable
 from services.coordination.region_record import acknowledged_ends, current_incarnation
 from services.coordination.settings import CoordinationSettings
@@ -32,6 +34,7 @@ from services.gateway.ends_keeper import EndsKeeper
 from services.gateway.ends_recorder import EndsRecorder
 from services.gateway.errors import BrokerUnreachable, EndsNotKept, LogCut, ProducerBroken
 from services.gateway.events_log import EventsLog, Keeper, LogSettings, RecordSink
+from services.gateway.inbox.desk import Inbox, NoInbox, make_inbox
 from services.gateway.kafka import KafkaSink, LogShape
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.processor_probe import ProcessorProbe
@@ -53,13 +56,19 @@ T = TypeVar("T")
 
 
 async def serve(
-    region: RegionSettings, settings: GatewaySettings, coordination: CoordinationSettings, stop: asyncio.Event
+    region: RegionSettings,
+    settings: GatewaySettings,
+    coordination: CoordinationSettings,
+    tracing: TracingSettings,
+    stop: asyncio.Event,
 ) -> None:
     """Run a gateway until `stop`. Raises LogCut, ProducerBroken, KeyMismatch, SettingsError."""
     async with AsyncExitStack() as stack:
         clock = SystemClock()
+        tracer = opened("gateway", tracing, region=region.name, incarnation=region.incarnation, clock=clock)
+        stack.push_async_callback(tracer.close)
         surroundings = await Surroundings.enter(stack, region, coordination, clock)
-        await Gateway(region, settings, surroundings, clock, stop).run()
+        await Gateway(region, settings, surroundings, clock, stop, Machinery(tracer=tracer)).run()
 
 
 @asynccontextmanager
@@ -81,6 +90,7 @@ class Machinery:
     sink: Callable[..., RecordSink] = KafkaSink
     own_ends: Callable[[Path, str], dict[int, int]] = read_own_ends
     keeper: Callable[[Path, str, int, AckedEnds, Callable[[str], None]], Keeper] = EndsKeeper
+    inbox: Callable[..., Inbox | NoInbox] = make_inbox
     tail: Callable[[str, str, str, Core], RankingsTail] = RankingsTail
     listening: Callable[[Core, Health, RegionSettings, GatewaySettings], AbstractAsyncContextManager[None]] = listening
     send: Send = write_out
@@ -88,6 +98,7 @@ class Machinery:
     metrics: Callable[[], GatewayMetrics] = lambda: GatewayMetrics(new_registry())
     pseudonyms: Callable[[Path, KeyValueStore], Awaitable[Pseudonyms]] = open_pseudonyms
     random_bytes: Callable[[int], bytes] = random_bytes
+    tracer: Tracer = NO_TRACER
 
 
 class Gateway:
@@ -126,6 +137,7 @@ class Gateway:
             self._surroundings.rights,
             self._surroundings.addresses,
             self._machinery.send,
+            self._machinery.tracer,
         )
         health = Health()
         health.add("log", core.log_blocker)
@@ -148,6 +160,8 @@ class Gateway:
         incarnation = await self._retried(core, lambda: self._incarnation(core))
         if pseudonyms is None or incarnation is None:
             return
+        bind_process(incarnation=incarnation)
+        core.tracer.lives_as(incarnation)
         name = events_log(incarnation)
         partitions = await self._retried(core, lambda: self._shape.partitions(name))
         recorded = await self._retried(core, lambda: acknowledged_ends(self._store, name))
@@ -209,13 +223,25 @@ class Gateway:
         health.add("processor", lambda: core.processor_blocker(asyncio.get_running_loop().time()))
         life = shape.log.rpartition(".")[0]
         steps = self._surroundings.open_tasks(core, lambda: self._check_life(core, life))
-        for step in (recorder.run(), probe.run(), *steps):
+        inbox = self._machinery.inbox(
+            core,
+            events,
+            self._store,
+            self._region.bootstrap,
+            self._region.pseudonym_key_file,
+            shape.key_fingerprint,
+            recorder.record,
+        )
+        health.add_notice("inbox", inbox.notice)
+        for step in (recorder.run(), probe.run(), inbox.run(), *steps):
             self._start(core, step)
         core.open(events, reader)
         log.info("open", log=shape.log, partitions=shape.partitions, port=self._region.gateway_port)
         try:
             await self._stop.wait()
         finally:
+            if self._failure is None:
+                await inbox.close()
             core.close("the gateway is stopping")
             await events.close(self._settings.shutdown_seconds)
             await recorder.record()

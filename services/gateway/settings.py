@@ -72,6 +72,18 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     frames_in_flight_max: Positive = FrameLimits().in_flight_max
     """With so many frames of a partition on their way, the next one grows instead of being sent."""
 
+    inbox: bool = True
+    """Whether events that apps publish to the inbox by Kafka are moved into the log."""
+    inbox_keep_seconds: PositiveSeconds = 3600.0
+    """How long a record stays in the inbox after it was moved: it holds raw identifiers. Others stay until then."""
+    inbox_lag_seconds_max: PositiveSeconds = 60.0
+    """Beyond this age of the oldest record that was not moved, readiness notes that the inbox is behind."""
+    inbox_events_waiting_max: Positive = 40_000
+    """Events that were read from the inbox and not acknowledged by the log; beyond it, nothing more is read."""
+    inbox_bytes_waiting_max: Positive = 64 << 20
+    inbox_interval_seconds: PositiveSeconds = 1.0
+    """How often it is recorded how far the inbox reaches and is moved: what a receipt can know of it."""
+
     delivery_timeout_ms: Positive = 6_000
     """After so long without an acknowledgement, the outcome of a record counts as unknown."""
     stall_seconds: PositiveSeconds = 2.0

@@ -13,7 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from services.common.exit_codes import ExitCode
 from services.region.errors import RegionError
-from streams.logs import TOPIC_SETTINGS, consumer_settings
+from streams.logs import consumer_settings, topic_settings
 
 ANSWER_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.1
@@ -103,7 +103,7 @@ def _counts(admin: AdminClient) -> dict[str, int]:
 def _create(admin: AdminClient, names: list[str], partitions: int) -> None:
     if not names:
         return
-    topics = [NewTopic(name, partitions, 1, config=TOPIC_SETTINGS) for name in names]
+    topics = [NewTopic(name, partitions, 1, config=topic_settings(name)) for name in names]
     results = admin.create_topics(topics, operation_timeout=ANSWER_TIMEOUT_SECONDS)
     for name, result in cast("dict[str, Future[None]]", results).items():
         try:

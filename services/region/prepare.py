@@ -37,7 +37,7 @@ from services.region.errors import RegionError
 from services.region.life import LifeDrained, LifeOver, PeersMissing, continue_life, topics_wanted
 from services.region.premises import SitePremises
 from streams.errors import LogTruncated
-from streams.logs import events_log, topics_of
+from streams.logs import events_log, queues_of, topics_of
 from streams.pseudonym import KEY_BYTES, Pseudonyms
 
 CUT_CONFIRMED_SECONDS = 3.0
@@ -67,7 +67,7 @@ async def prepare(region: RegionSettings, coordination: CoordinationSettings | N
             site = SitePremises(region)
             incarnation = (await continue_life(site, store, cluster_id, clock)).incarnation
             topics = await topics_wanted(site, store)
-    await asyncio.to_thread(make_topics, admin, topics, region.partitions)
+    await asyncio.to_thread(make_topics, admin, [*topics, *queues_of(incarnation)], region.partitions)
     region.incarnation_file.write_text(incarnation + "\n")
     log.info("prepared", incarnation=incarnation, cluster_id=cluster_id, partitions=region.partitions)
     return incarnation
