@@ -38,6 +38,11 @@ VERBS = {
     "receipts": Verb("services.audit.cli:receipts", "Show what lost regions took with them, and whom it concerns"),
     "history": Verb("services.audit.cli:history", "Show what happened to the deployment, and verify that it is whole"),
     "settings": Verb("services.reference.cli:settings", "Show every setting with its variable, default and meaning"),
+    "prometheus-targets": Verb(
+        "services.region.cli_targets:prometheus_targets", "Print what a Prometheus scrapes of the deployment"
+    ),
+    "console": Verb("services.console.cli:console", "Serve a web page that shows the deployment live"),
+    "trace": Verb("services.trace.cli:trace", "Show a request's way through the processes, with times"),
     "models": Verb("services.models.cli:models", "Make, prove, ship, compare and keep model versions"),
 }
 
