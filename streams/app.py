@@ -28,6 +28,8 @@ PATIENT_WAIT_MS: Final = 80
 """How long the broker gathers records for a reader that is patient: a fetch for each record had cost a passive region
 more than folding it. A takeover waits for one such fetch at most."""
 PATIENT_BYTES: Final = 256 << 10
+LIBRARY_LOG_LEVEL: Final = 2
+"""Critical: what goes wrong comes back as an exception, and the library's own lines would tear the log apart."""
 METADATA_MS: Final = 5_000
 """How old a client's knowledge of topics may be."""
 
@@ -167,7 +169,7 @@ def _tap(client: Any, app: DeliveringApp) -> None:
 
 def set_group_offsets(bootstrap: str, group: str, next_offsets: Mapping[Place, int], timeout_seconds: float) -> None:
     """Let a new, empty group start at the frontier. Blocks; raises LogUnreachableError without an answer."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": LIBRARY_LOG_LEVEL})
     wanted = [TopicPartition(log, partition, offset) for (log, partition), offset in sorted(next_offsets.items())]
     asked = ConsumerGroupTopicPartitions(group, wanted)
     try:
@@ -180,7 +182,7 @@ def set_group_offsets(bootstrap: str, group: str, next_offsets: Mapping[Place, i
 
 def drop_empty_groups(bootstrap: str, prefix: str, keep: str, timeout_seconds: float) -> int:
     """Delete the groups of earlier starts that nobody is a member of. Blocks; returns how many went."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": LIBRARY_LOG_LEVEL})
     try:
         listed = admin.list_consumer_groups(request_timeout=timeout_seconds, states={ConsumerGroupState.EMPTY}).result()
         names = [g.group_id for g in listed.valid if g.group_id.startswith(prefix) and g.group_id != keep]

@@ -64,12 +64,15 @@ class SpansAnswer(msgspec.Struct, frozen=True, kw_only=True):
     requests_max: int
     record_share: float
     spans: list[Span]
+    matched: list[str] = []
+    """Ids of the spans of those requests that were asked for: a trace may hold others too."""
 
 
 class Kept(Protocol):
     """One request in this process; `services.common.trace.Trace`."""
 
     trace_id: str
+    span_id: str
     keys: tuple[str, ...]
     sampled: bool
 
@@ -101,12 +104,17 @@ class SpanRing:
             self.forgotten_us = max(self.forgotten_us, ring[0].began_us)
         ring.append(request)
 
-    def find(self, wanted: str) -> list[Span]:
-        """Return all spans of the traces of which one has this trace id or key, at most SPANS_ANSWERED_MAX."""
+    def find(self, wanted: str) -> tuple[list[Span], list[str]]:
+        """Return all spans of the traces in which a request has this trace id or key, and which requests have it.
+
+        At most SPANS_ANSWERED_MAX spans, the newest.
+        """
         kept = [*self._sampled, *self._others]
-        traces = {one.trace_id for one in kept if wanted == one.trace_id or wanted in one.keys}
+        matched = [one for one in kept if wanted == one.trace_id or wanted in one.keys]
+        traces = {one.trace_id for one in matched}
         found = [span for one in kept if one.trace_id in traces for span in one.spans()]
-        return sorted(found, key=lambda span: span.began_us)[-SPANS_ANSWERED_MAX:]
+        newest = sorted(found, key=lambda span: span.began_us)[-SPANS_ANSWERED_MAX:]
+        return newest, [one.span_id for one in matched]
 
 
 def wanted_of(request: web.Request) -> str:

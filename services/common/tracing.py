@@ -137,6 +137,7 @@ class Tracer:
 
     def answer(self, wanted: str) -> SpansAnswer:
         """What is known of a trace, a ranking or an event."""
+        spans, matched = self.ring.find(wanted)
         return SpansAnswer(
             service=self.service,
             region=self.region,
@@ -147,7 +148,8 @@ class Tracer:
             requests_kept=len(self.ring),
             requests_max=self.ring.requests_max,
             record_share=self.settings.record_share,
-            spans=self.ring.find(wanted),
+            spans=spans,
+            matched=matched,
         )
 
     async def spans(self, request: web.Request) -> web.Response:
