@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup train-env demo test test-docker lint format quality bench mutants clean
+.PHONY: help setup train-env demo test test-docker lint format quality bench drill-alerts mutants clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -37,6 +37,9 @@ format: setup  ## Rewrite the sources in the project's format
 
 quality: setup  ## Rank every search of a log and print the figures by quarter (DATA=directory MODEL=folder LAST=searches)
 	@$(BIN)/meridian quality $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(LAST),--last $(LAST))
+
+drill-alerts: setup  ## A Prometheus beside real drills: nothing fires before, the right alerts do after (20 minutes)
+	@$(BIN)/pytest -s -m slow tests/e2e/test_alerts_in_drills.py
 
 mutants: setup  ## Plant known bugs, one at a time: the checkers of drills must catch each of them
 	@$(BIN)/python -m tests.mutants
