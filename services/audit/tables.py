@@ -62,6 +62,7 @@ def details(found: Receipt) -> RenderableType:
         f"  survivors: {', '.join(found.survivors) or 'none'}",
         f"  known to exist and held by no survivor: {listed}; still missing: {left}",
     ]
+    lines += inbox_lines(found)
     if found.accepted_loss_events is not None:
         lines.append(f"  accepted by the operator: the loss of {found.accepted_loss_events} events")
     steps = [
@@ -77,13 +78,17 @@ def details(found: Receipt) -> RenderableType:
     if steps:
         first = steps[0][1]
         lines.append("  takeover: " + ", ".join(f"{name} +{(at_ms - first) / 1000:.3f} s" for name, at_ms in steps))
-    if not found.ranges:
+    if not found.ranges and not found.inbox:
         return Group(*map(Text, lines))
     table = Table(box=None, pad_edge=True, header_style="bold")
     for column in ("log", "partition", "from", "to", "events", "still missing from"):
         table.add_column(column, justify="left" if column == "log" else "right")
-    for missing in found.ranges:
-        now = [left for left in found.remaining if (left.log, left.partition) == (missing.log, missing.partition)]
+    for missing in [*found.ranges, *found.inbox]:
+        now = [
+            left
+            for left in [*found.remaining, *found.inbox_remaining]
+            if (left.log, left.partition) == (missing.log, missing.partition)
+        ]
         table.add_row(
             missing.log,
             str(missing.partition),
@@ -93,6 +98,17 @@ def details(found: Receipt) -> RenderableType:
             str(now[0].start) if now else "nothing",
         )
     return Group(*map(Text, lines), table)
+
+
+def inbox_lines(found: Receipt) -> list[str]:
+    """What a receipt says of the inbox, which nobody holds but the region itself; nothing when it had none."""
+    if not found.inbox_known_ms:
+        return []
+    left = f"{counted(found.inbox_remaining)} in {len(found.inbox_remaining)}"
+    listed = f"{counted(found.inbox)} records in {len(found.inbox)} ranges"
+    return [
+        f"  inbox, known up to {when(found.inbox_known_ms)}: {listed} were not known to be moved; still not: {left}",
+    ]
 
 
 def matching(receipt: Receipt, found: Matches) -> RenderableType:

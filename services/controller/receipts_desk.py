@@ -28,12 +28,14 @@ from services.controller.mirror import FormerLeader
 from services.controller.peers import reports_of_all
 from services.controller.perform import Acquired
 from services.controller.takeovers import case_of, follow, is_settled, own_takeover
-from services.coordination.base import CoordinationError
+from services.coordination.base import CoordinationError, KeyValueStore
+from services.coordination.inbox_record import inbox_marks
 from services.coordination.lease import LeaseStore
 from services.coordination.lives import Life
 from services.coordination.region_record import acknowledged_ends
 from services.coordination.terms import forget_terms
 from services.receipts import (
+    InboxEvidence,
     LogEvidence,
     Receipt,
     ReceiptBook,
@@ -47,7 +49,7 @@ from services.receipts import (
     says_all,
 )
 from services.replicator.client import ReplicationReport
-from streams.logs import dead_log, events_log, rankings_log
+from streams.logs import dead_log, events_log, inbox_topic, rankings_log
 
 CYCLE_SECONDS: Final = 1.0
 SERVING_SECONDS_MAX: Final = 10.0
@@ -248,6 +250,7 @@ class ReceiptsDesk:
             accepted_loss_events=operation.accepted_loss_events if operation is not None else None,
             timeline=self._timeline(takeover),
             taken_over_by=takeover.region if takeover is not None else "",
+            inbox=await inbox_evidence(self._store, case.life.incarnation),
         )
         kept = await self._book.put(receipt)
         receipts.append(kept)
@@ -277,10 +280,20 @@ class ReceiptsDesk:
         names = [site.name for site in self._deployment.regions]
         for receipt in receipts:
             held, contact = held_by_log(receipt, reports, lives), contact_of(receipt, reports, names)
+            if receipt.inbox_remaining:
+                inbox = await inbox_evidence(self._store, receipt.incarnation)
+                contact = replace(contact, inbox_moved=inbox.moved)
             step = partial(advance, held_by_log=held, lives=lives, contact=contact, now_ms=now_ms)
             after = await self._book.change(receipt.receipt_id, step)
             if after.state != receipt.state:
                 self._note("receipt", f"receipt {after.receipt_id} is {after.state}: {after.closed_because}")
+
+
+async def inbox_evidence(store: KeyValueStore, incarnation: str) -> InboxEvidence:
+    """What the gateway of a life recorded of its inbox."""
+    inbox = inbox_topic(incarnation)
+    marks = await inbox_marks(store, inbox)
+    return InboxEvidence(inbox, marks.ends, marks.moved, marks.at_ms)
 
 
 def _is_of(receipt: Receipt, case: Case) -> bool:

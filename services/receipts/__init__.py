@@ -13,13 +13,14 @@ and, in every region, leader or not: `await book.mirror()`.
 """
 
 from services.receipts.book import ReceiptBook
-from services.receipts.core import Contact, LogEvidence, advance, issue, missing_ranges, new_receipt_id
+from services.receipts.core import Contact, InboxEvidence, LogEvidence, advance, issue, missing_ranges, new_receipt_id
 from services.receipts.evidence import contact_of, held_by_log, log_evidence, says_all
 from services.receipts.matching import Matches, Place, match
 from services.receipts.model import Kind, Range, Receipt, State, Timeline
 
 __all__ = [
     "Contact",
+    "InboxEvidence",
     "Kind",
     "LogEvidence",
     "Matches",

@@ -38,6 +38,24 @@ class LogEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class InboxEvidence:
+    """What is known of the incarnation's inbox, from what its gateway recorded outside it."""
+
+    inbox: str
+    ends: Ends
+    moved: Ends
+    known_ms: int
+
+    def unmoved(self) -> list[Range]:
+        """Return the records that are known to exist and not known to be moved; each is one event."""
+        return [
+            Range(log=self.inbox, partition=partition, start=start, end=end, events=end - start)
+            for partition, end in sorted(self.ends.items())
+            if (start := self.moved.get(partition, 0)) < end
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Contact:
     """What is known of the incarnation now."""
 
@@ -47,6 +65,8 @@ class Contact:
     """Its ends by log, as of that contact."""
     unheard: Sequence[str] = ()
     """Other regions that could hold copies and did not say what they hold; nothing is confirmed lost meanwhile."""
+    inbox_moved: Ends = field(default_factory=dict)
+    """How far the incarnation's inbox is known to be moved."""
 
 
 def new_receipt_id(incarnation: str, epoch: Epoch) -> str:
@@ -94,6 +114,7 @@ def issue(
     accepted_loss_events: int | None = None,
     timeline: Timeline | None = None,
     taken_over_by: str = "",
+    inbox: InboxEvidence | None = None,
 ) -> Receipt:
     """Write the receipt of one life, from the evidence about its logs. It is open; `advance` closes it.
 
@@ -107,6 +128,7 @@ def issue(
     ]
     known = {found.log: dict(_with_cuts(found.log, found.known_ends, life.cuts, found.held)) for found in evidence}
     promised = [found for found in evidence if found.log == events_log(life.incarnation)] or list(evidence)
+    unmoved = inbox.unmoved() if inbox is not None else []
     return Receipt(
         receipt_id=receipt_id,
         kind=kind,
@@ -127,6 +149,10 @@ def issue(
         accepted_loss_events=accepted_loss_events,
         timeline=timeline or Timeline(),
         taken_over_by=taken_over_by,
+        inbox=unmoved,
+        inbox_remaining=unmoved,
+        inbox_ends=dict(inbox.ends) if inbox is not None else {},
+        inbox_known_ms=inbox.known_ms if inbox is not None else 0,
     )
 
 
@@ -144,6 +170,9 @@ def advance(
         receipt,
         remaining=[left for found in receipt.ranges for left in _left_of(found, receipt.remaining, held_by_log)],
         known_ends=_raised(receipt.known_ends, held_by_log),
+        inbox_remaining=_unmoved(receipt.inbox, contact.inbox_moved)
+        if contact.inbox_moved
+        else receipt.inbox_remaining,
         returned_ends=receipt.returned_ends or _returned(receipt, contact),
     )
     closed = _closing(now, held_by_log, list(lives), contact)
@@ -177,9 +206,19 @@ def _closing(
         for log, ends in receipt.returned_ends.items()
         for partition, end in ends.items()
     )
-    if receipt.returned_ends and drained and not receipt.remaining:
+    if receipt.returned_ends and drained and not receipt.remaining and not receipt.inbox_remaining:
         return "healed", f"{receipt.incarnation} was heard again and everything that it held then is held elsewhere too"
     return None
+
+
+def _unmoved(listed: Sequence[Range], moved: Ends) -> list[Range]:
+    """Return what is left of ranges of an inbox that is moved so far."""
+    left = []
+    for found in listed:
+        start = max(found.start, moved.get(found.partition, 0))
+        if start < found.end:
+            left.append(msgspec.structs.replace(found, start=start, events=found.end - start))
+    return left
 
 
 def _with_all_missing(receipt: Receipt, held_by_log: Mapping[str, Ends]) -> Receipt:
@@ -219,6 +258,12 @@ def _beyond(missing: Range, listed: Sequence[Range]) -> list[Range]:
 
 
 def _cost(receipt: Receipt) -> str:
+    unmoved = sum(found.end - found.start for found in receipt.inbox_remaining)
+    inbox = f" Lost with its inbox, unless it was moved at the last moment: {unmoved} records." if unmoved else ""
+    return f"{_cost_of_logs(receipt)}{inbox}"
+
+
+def _cost_of_logs(receipt: Receipt) -> str:
     if not receipt.remaining:
         return "Nothing is missing of what was known; what was acknowledged after the last contact is lost."
     ranges = len(receipt.remaining)

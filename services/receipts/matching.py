@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from services.receipts.model import Range, Receipt
+from streams.logs import events_log, inbox_topic
 
 Effect = Literal["affected", "unaffected", "unknown"]
 
@@ -80,12 +81,30 @@ def effect_on(receipt: Receipt, ack: Place) -> Effect:
     """Return what a receipt means for one acknowledged event."""
     if ack.log.rpartition(".")[0] != receipt.incarnation or receipt.state == "healed":
         return "unaffected"
+    if ack.log == inbox_topic(receipt.incarnation):
+        return _effect_on_inbox(receipt, ack)
     if _within(receipt.remaining, ack):
         return "affected"
     if receipt.kind == "hole" or not _after_last_contact(receipt, ack):
         return "unaffected"
     # Nobody held it when the last region had been asked: then it is lost, not unknown.
     return "affected" if receipt.state == "confirmed_lost" else "unknown"
+
+
+def _effect_on_inbox(receipt: Receipt, ack: Place) -> Effect:
+    """What the receipt means for a record that an app published to the inbox, by its offset there.
+
+    A record that was moved lies in the log since, and only the region's own receipts of the inbox say where: as long as
+    anything of that log is missing, it may be that.
+    """
+    if _within(receipt.inbox_remaining, ack):
+        return "affected"
+    if receipt.kind == "hole":
+        return "affected" if _within(receipt.remaining, ack) else "unaffected"
+    if ack.offset >= receipt.inbox_ends.get(ack.partition, 0):
+        return "affected" if receipt.state == "confirmed_lost" else "unknown"
+    missing = any(found.log == events_log(receipt.incarnation) for found in receipt.remaining)
+    return "unknown" if missing else "unaffected"
 
 
 def _after_last_contact(receipt: Receipt, ack: Place) -> bool:

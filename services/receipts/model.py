@@ -69,6 +69,15 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """
     returned_ends: dict[str, dict[int, int]] = {}
     """The origin's ends when it was first heard again, in the same life: once they are held, it has healed."""
+    inbox: list[Range] = []
+    """Records of its inbox that were known to exist and not known to be moved into the log. Inboxes are not copied:
+    nobody holds them but the region itself. Some may have been moved since, and be counted for the log."""
+    inbox_remaining: list[Range] = []
+    """What is still not known to be moved."""
+    inbox_ends: dict[int, int] = {}
+    """By partition of the inbox: a record at or beyond it came after `inbox_known_ms`, and nobody knows of it."""
+    inbox_known_ms: int = 0
+    """Unix ms of its gateway's clock up to which the inbox is known; 0: nothing was ever known to be in it."""
     closed_ms: int = 0
     closed_because: str = ""
     operation_id: str = ""

@@ -17,8 +17,10 @@ from typing import Final
 import msgspec
 
 from services.common.logging import get_logger
-from services.coordination import CoordinationError, KeyValueStore
+from services.coordination import CasConflict, CoordinationError, KeyValueStore
+from services.coordination.base import ABSENT
 from services.coordination.inbox_record import NO_MARKS, InboxGap, inbox_marks, raise_inbox_marks
+from services.coordination.keys import RECEIPTS
 from services.gateway.core import Core
 from services.gateway.errors import BrokerUnreachable
 from services.gateway.events_log import EventsLog, NotKept, Waiting
@@ -35,6 +37,7 @@ from services.gateway.inbox.messages import (
     framed,
 )
 from services.gateway.kafka import LogShape
+from services.receipts.holes import inbox_gap_receipt
 from streams.logs import inbox_topic
 
 LOOK_SECONDS: Final = 5.0
@@ -98,6 +101,7 @@ class Inbox:
         self._topic = inbox_topic(begin.incarnation)
         self._marks = NO_MARKS
         self._recorded = NO_MARKS
+        self._told: set[InboxGap] = set()
         self._used = asyncio.Event()
         self._ended = asyncio.Event()
         self._report: Report | None = None
@@ -182,8 +186,18 @@ class Inbox:
             await self._record_ends()
             await raise_inbox_marks(self._store, self._topic, marks)
             self._recorded = marks
+            await self._tell_gaps()
         except CoordinationError as error:
             log.warning("how far the inbox is moved is recorded later", reason=str(error))
+
+    async def _tell_gaps(self) -> None:
+        """Write a receipt for what is gone. Raises CoordinationError."""
+        region, now_ms = self._core.region, self._core.clock.unix_ms()
+        for gap in [gap for gap in self._marks.gone if gap not in self._told]:
+            receipt = inbox_gap_receipt(region, self._begin.incarnation, gap.partition, gap.start, gap.end, now_ms)
+            with contextlib.suppress(CasConflict):  # it is there already
+                await self._store.compare_and_put(RECEIPTS + receipt.receipt_id, msgspec.json.encode(receipt), ABSENT)
+            self._told.add(gap)
 
     async def _move(self) -> None:
         await self._used.wait()
