@@ -110,7 +110,8 @@ _COPIES = (
         "By log. What was acknowledged after it, nobody here can know.",
         (
             Query(
-                "max by (region, log) (time() - meridian_replication_last_contact_timestamp_seconds)",
+                "max by (region, log) (timestamp(meridian_replication_last_contact_timestamp_seconds) "
+                "- meridian_replication_last_contact_timestamp_seconds)",
                 "{{region}} {{log}}",
             ),
         ),
