@@ -1,7 +1,7 @@
 """The receipt of a hole: records that an operator gave up, so that every reader steps over them alike.
 
-Or records of an inbox that were gone before they were moved. It says no more than that: it is closed from the beginning, and what the life acknowledges elsewhere or later is none of
-its business.
+Or records of an inbox that were gone before they were moved. It says no more than that: it is closed from the
+beginning, and what the life acknowledges elsewhere or later is none of its business.
 """
 
 from services.coordination.lives import Life
