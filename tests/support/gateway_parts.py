@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.common.clock import SystemClock
 from services.common.health import Health
+from services.common.tracing import NO_TRACER
 from services.gateway.acked_ends import AckedEnds, Cut
 from services.gateway.app import web_app
 from services.gateway.core import Core
@@ -126,11 +127,21 @@ class GatewayParts:
         self.metrics = GatewayMetrics(CollectorRegistry())
         self.health = Health()
         self.rights = rights
+        self.tracer = NO_TRACER
         self._opened = opened
 
     async def __aenter__(self) -> Self:
         clock = SystemClock()
-        self.core = Core(self.settings, "east", "east-gateway-1", self.metrics, clock, self.rights, ADDRESSES)
+        self.core = Core(
+            self.settings,
+            "east",
+            "east-gateway-1",
+            self.metrics,
+            clock,
+            self.rights,
+            ADDRESSES,
+            tracer=self.tracer,
+        )
         self.health.add("log", self.core.log_blocker)
         shape = LogSettings(
             log=LOG,

@@ -83,3 +83,25 @@ def test_the_ranking_id_of_an_answer_names_its_time_rung_and_model() -> None:
     """The id that an app sends back with a click leads to the bucket and the model that served it."""
     read = RankingId.from_bytes(bytes.fromhex(ranking_id(ASK, Rung.COUNTERS, "ranker/1")))
     assert (read.served_ms, read.rung, read.model_tag) == (ASK.at_ms, Rung.COUNTERS, model_tag("ranker/1"))
+
+
+class AskOfBefore(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a reader knows that was built before traces."""
+
+    ask_id: str
+    reply_to: str
+    kind: str
+    deadline_unix_ms: int
+    at_ms: int
+    user: int = 0
+
+
+def test_readers_of_before_pass_over_a_trace() -> None:
+    """In a rolling upgrade a new gateway asks an old processor, and the other way round."""
+    ask = Ask(ask_id="a", reply_to="g", kind="search", deadline_unix_ms=1, at_ms=2, user=7)
+    traced = msgspec.structs.replace(ask, trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    (read,) = msgspec.msgpack.decode(encode_asks([traced]), type=list[AskOfBefore])
+    assert (read.ask_id, read.user) == ("a", 7)
+    before = msgspec.msgpack.encode([AskOfBefore(ask_id="a", reply_to="g", kind="search", deadline_unix_ms=1, at_ms=2)])
+    assert decode_asks(before)[0].trace == ""
+    assert encode_asks([ask]) == encode_asks([msgspec.structs.replace(ask, trace="")]), "no trace costs no byte"
