@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup train-env demo test test-docker lint format quality bench drill-alerts mutants clean
+.PHONY: help setup train-env demo test test-docker lint format quality bench drill-alerts mutants images compose-up compose-down compose-plugin clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -46,6 +46,18 @@ mutants: setup  ## Plant known bugs, one at a time: the checkers of drills must 
 
 bench: setup  ## Events a second through each stage, and where the time goes
 	@$(BIN)/python -m bench
+
+images: setup  ## Build the images of the deployment in containers, where none can be pulled
+	@$(BIN)/python -m infra.docker.images $(foreach name,$(ONLY),--only $(name))
+
+compose-up: setup  ## Two regions and a witness in containers (PROFILE=observability adds Prometheus and the console)
+	@$(BIN)/python -m infra.docker.compose up $(if $(filter gpu,$(PROFILE)),,--profile core) $(foreach name,$(PROFILE),--profile $(name))
+
+compose-down: setup  ## End them; the data stays (VOLUMES=1: nothing stays)
+	@$(BIN)/python -m infra.docker.compose down $(if $(VOLUMES),--volumes)
+
+compose-plugin: setup  ## Build Docker Compose 2 for this user, where there is only 1.29
+	@$(BIN)/python -m infra.docker.compose plugin
 
 clean:  ## Remove the environment, caches and the regions' files under var/
 	rm -rf .venv var .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

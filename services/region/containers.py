@@ -8,6 +8,7 @@ their own; the rest of a region stays under our supervisor, with its order of st
     python -m services.region.containers etcd --site SITE
     python -m services.region.containers inference --site SITE
     python -m services.region.containers region --site SITE
+    python -m services.region.containers published --directory DIRECTORY     (on the machine that runs the containers)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import msgspec
 from infra.runtime.etcd_install import EtcdRuntimeError
 from services.common.deployment import DEPLOYMENT_FILE, Deployment, load_deployment
 from services.common.exit_codes import ExitCode
+from services.common.region_settings import LOOPBACK
 from services.common.settings import SettingsError
 from services.region.deploy import (
     BASE_PORT_DEFAULT,
@@ -55,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             deployment = settle(options.directory, _advertised(options.advertise))
             print(f"{deployment.directory}/{DEPLOYMENT_FILE}: {', '.join(site.name for site in deployment.sites)}")
             return ExitCode.OK
+        if options.what == "published":
+            print(for_this_machine(options.directory).save())
+            return ExitCode.OK
         deployment = load_deployment(options.directory)
         if options.what == "etcd":
             prepare_etcd(deployment, options.site)
@@ -73,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.region.containers", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("what", choices=("settle", "etcd", "inference", "region"))
+    parser.add_argument("what", choices=("settle", "etcd", "inference", "region", "published"))
     parser.add_argument("--site", default="", help="the site that the container belongs to")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where the deployment lies")
     parser.add_argument(
@@ -115,6 +120,20 @@ def settle(directory: Path, advertised: dict[str, str]) -> Deployment:
     make_signing_key(deployment.signing_key_file, deployment.trusted_keys_file)
     deployment.save()
     return deployment
+
+
+def for_this_machine(directory: Path) -> Deployment:
+    """Return the deployment as commands on the machine of the containers reach it: over published ports."""
+    planned = plan_deployment(
+        REGIONS,
+        WITNESS,
+        base_port=BASE_PORT_DEFAULT,
+        directory=directory,
+        network="containers",
+        deployment_id="published",
+    )
+    sites = [msgspec.structs.replace(site, host=LOOPBACK) for site in planned.sites]
+    return msgspec.structs.replace(planned, sites=sites)
 
 
 def prepare_etcd(deployment: Deployment, site: str) -> Path:

@@ -18,7 +18,7 @@ from infra.runtime.network import NetworkUnavailable, RegionNetwork
 from services.common.clock import SystemClock
 from services.common.deployment import DEPLOYMENT_FILE, Deployment, load_deployment
 from services.common.settings import SettingsError
-from services.region import deploy
+from services.region import deploy, run_file
 from services.region.deploy import BASE_PORT_DEFAULT, Network
 from services.region.network import enter, network_of
 from services.region.sites import Report, SiteOutcome, end_sites, is_running, start_sites
@@ -163,18 +163,29 @@ def status(deployment: Deployment, *, json: bool, watch: bool) -> int:
 
     from services.region.table import render
 
-    _control_status(deployment, json=False, watch=False)
+    said = _control_status(deployment, json=False, watch=False)
     seen = look_at_all(deployment)
     for site in seen:
         print()
         Console().print(render(site))
-    return _code(seen)
+    if others := _in_other_containers(deployment):
+        print(f"\nprocesses of {', '.join(others)}: `docker compose exec SITE meridian status`")
+    return _code(seen) if seen or not others else said
 
 
 def look_at_all(deployment: Deployment) -> list[RegionStatus]:
-    """Return how each site's processes are."""
+    """Return how each site's processes are; in a container only its own can be seen."""
     now_ms = SystemClock().unix_ms()
-    return [look(site.name, deployment.site_dir(site.name), now_ms) for site in deployment.sites]
+    elsewhere = _in_other_containers(deployment)
+    names = [site.name for site in deployment.sites if site.name not in elsewhere]
+    return [look(name, deployment.site_dir(name), now_ms) for name in names]
+
+
+def _in_other_containers(deployment: Deployment) -> list[str]:
+    """Return the sites whose processes this container, or the machine that runs the containers, does not see."""
+    if deployment.network != "containers":
+        return []
+    return [site.name for site in deployment.sites if run_file.read(deployment.site_dir(site.name)) is None]
 
 
 def _status_json(deployment: Deployment) -> int:
@@ -190,7 +201,7 @@ def _status_json(deployment: Deployment) -> int:
     whole["sites"] = msgspec.to_builtins(seen)
     whole["memory_bytes"] = sum(site.memory_bytes for site in seen)
     print(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
-    return _code(seen)
+    return _code(seen) if seen or not _in_other_containers(deployment) else 0
 
 
 def _control_status(deployment: Deployment, *, json: bool, watch: bool) -> int:
