@@ -22,6 +22,7 @@ from services.controller.client import USUAL_PACE, LeaseAnswer, LeaseFollower, L
 from services.coordination import KeyValueStore
 from services.coordination.lease import LeaseStore
 from services.coordination.opening import opened_lease_store, opened_store
+from services.coordination.region_record import EPOCH_OPEN
 from services.coordination.registry import Registration
 from services.coordination.settings import CoordinationSettings
 from services.gateway.client import KIND, GatewayEntry
@@ -56,6 +57,7 @@ class Surroundings:
     ) -> Surroundings:
         """Open what the region needs; `stack` closes it. Raises SettingsError."""
         if region.is_alone:
+            bind_process(epoch=list(EPOCH_OPEN))
             store = await stack.enter_async_context(opened_store(region, settings, clock))
             return cls(store, {region.name: region.gateway_for_apps})
         deployment = region.load_deployment()
