@@ -1,0 +1,169 @@
+"""Apps that publish by Kafka: killed gateways and brokers, records that cannot be taken, records that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from infra.runtime.kafka import KafkaBroker
+from services.coordination.file import FileStore
+from services.coordination.inbox_record import inbox_marks
+from services.receipts import ReceiptBook
+from streams.dead_letter import read_dead_letters
+from streams.logs import INBOX_UNMOVED_HOURS_MAX, events_log, inbox_topic
+from tests.support.gateway_parts import event
+from tests.support.gateway_process import GatewayProcess, raw_frames
+from tests.support.inboxes import (
+    STRUCTURED,
+    Record,
+    figure,
+    good_records,
+    identities,
+    make_life,
+    positions,
+    publish,
+    receipts,
+    watermarks,
+)
+from tests.support.poll import wait_until, wait_until_async
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+EVENTS = 3_000
+SLOW: dict[str, Any] = {"inbox_events_waiting_max": 100, "inbox_interval_seconds": 0.1}
+"""Few may wait at once, so that a kill finds some moved, some under way, some not read."""
+SECRET = "alice@example.org"
+
+
+def bad_records() -> list[Record]:
+    """Each is refused for another reason."""
+    return [
+        (b"{", STRUCTURED),
+        (None, {"ce_id": b"1", "ce_specversion": b"1.0", "ce_source": b"/a", "ce_type": b"meridian.click.v1"}),
+        (json.dumps(event(1, "click.v2", id=SECRET)).encode(), STRUCTURED),
+        (json.dumps(event(2, time="2999-01-01T00:00:00Z", source=f"/apps/{SECRET}")).encode(), STRUCTURED),
+        (json.dumps(event(3, data={"user": SECRET, "item": "i", SECRET: 1})).encode(), STRUCTURED),
+        (b"\xff\xfe", {}),
+    ]
+
+
+async def drained(gateway: GatewayProcess, bootstrap: str, life: str) -> None:
+    """Wait until the position that is noted is the inbox's end."""
+
+    def is_drained() -> bool:
+        try:
+            noted = positions(bootstrap, life)
+        except KafkaException:
+            return False  # the broker is not back yet
+        return all(noted[p] == end for p, (_, end) in enumerate(watermarks(bootstrap, life)) if end)
+
+    await asyncio.to_thread(wait_until, is_drained, 40, f"an empty inbox; the gateway's log: {gateway.log_path}")
+
+
+async def test_a_gateway_killed_in_the_middle_loses_and_doubles_nothing(kafka: KafkaBroker, tmp_path: Path) -> None:
+    """Every identity is in the log, every bad record in the dead log, every record in a receipt that is true."""
+    life = "inbox-1"
+    make_life(kafka.bootstrap, life)
+    good, bad = good_records(EVENTS), bad_records()
+    middle = EVENTS // 2
+    places = await asyncio.to_thread(publish, kafka.bootstrap, life, [*good[:middle], *bad, *good[middle:]])
+    bad_places = places[middle : middle + len(bad)]
+    async with GatewayProcess(tmp_path, kafka.bootstrap, life, **SLOW) as gateway:
+        for part in (1, 2):
+            await until_moved(gateway, part * EVENTS / 8)
+            gateway.kill()
+            noted = await asyncio.to_thread(positions, kafka.bootstrap, life)
+            assert sum(noted.values()) < len(places), "the kill came too late to find anything under way"
+            gateway.start()
+        await drained(gateway, kafka.bootstrap, life)
+        frames = await asyncio.to_thread(raw_frames, kafka.bootstrap, events_log(life))
+        rows = [frame.identity(number) for frame in frames.values() for number in range(frame.count)]
+        wanted = identities(gateway, good)
+        assert set(rows) == set(wanted)
+        assert len(rows) - len(set(rows)) <= 2 * SLOW["inbox_events_waiting_max"], (
+            "moved again: more than was under way"
+        )
+        letters = await asyncio.to_thread(lambda: list(read_dead_letters(kafka.bootstrap, life)))
+        assert {(letter.origin.partition, letter.origin.offset) for letter in letters} == set(bad_places)
+        assert not any(SECRET in str(letter) for letter in letters)
+        identity_at = dict(zip(places[:middle] + places[middle + len(bad) :], wanted, strict=True))
+        told = set()
+        for receipt in await asyncio.to_thread(receipts, kafka.bootstrap, life):
+            for offset, frame, index in receipt.events:
+                assert frames[receipt.frames[frame]].identity(index) == identity_at[receipt.partition, offset]
+                told.add((receipt.partition, offset))
+            told |= {(receipt.partition, offset) for offset in receipt.refused}
+        assert told == set(places)
+
+
+async def until_moved(gateway: GatewayProcess, least: float) -> None:
+    """Wait until this start of the gateway moved so many."""
+
+    async def is_moved() -> bool:
+        return await figure(gateway, "moved") >= least
+
+    await wait_until_async(is_moved, 30, "some of the inbox to be moved")
+
+
+@pytest.mark.slow
+async def test_a_broker_killed_in_the_middle_changes_nothing(fresh_broker: KafkaBroker, tmp_path: Path) -> None:
+    """The same set, once the broker is back; the worker lives on."""
+    life = "inbox-2"
+    make_life(fresh_broker.bootstrap, life)
+    good = good_records(EVENTS)
+    await asyncio.to_thread(publish, fresh_broker.bootstrap, life, good)
+    settings = {**SLOW, "delivery_timeout_ms": 2000, "stall_seconds": 0.5}
+    async with GatewayProcess(tmp_path, fresh_broker.bootstrap, life, **settings) as gateway:
+        await until_moved(gateway, EVENTS / 8)
+        fresh_broker.kill()
+        assert await figure(gateway, "moved") < EVENTS
+        await asyncio.to_thread(fresh_broker.start)
+        await drained(gateway, fresh_broker.bootstrap, life)
+        frames = await asyncio.to_thread(raw_frames, fresh_broker.bootstrap, events_log(life))
+        rows = {frame.identity(number) for frame in frames.values() for number in range(frame.count)}
+        assert rows == set(identities(gateway, good))
+
+
+async def test_what_is_moved_is_removed_and_what_is_gone_before_has_a_receipt(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """Raw identifiers leave with the record that was moved; whatever else removes one is told."""
+    keep: dict[str, Any] = {"inbox_keep_seconds": 0.5, "inbox_interval_seconds": 0.1}
+    life = "inbox-3"
+    make_life(kafka.bootstrap, life)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    resource = ConfigResource(ResourceType.TOPIC, inbox_topic(life))
+    config = admin.describe_configs([resource])[resource].result(10)
+    assert config["retention.ms"].value == str(INBOX_UNMOVED_HOURS_MAX * 3_600_000)
+    assert (config["cleanup.policy"].value, config["message.timestamp.type"].value) == ("delete", "LogAppendTime")
+    good = good_records(200)
+    places = await asyncio.to_thread(publish, kafka.bootstrap, life, good)
+    victim = places[0][0]
+    gone = {place for place in places if place[0] == victim and place[1] < 3}
+    for done in admin.delete_records([TopicPartition(inbox_topic(life), victim, 3)]).values():
+        done.result(10)
+    async with GatewayProcess(tmp_path, kafka.bootstrap, life, **keep) as gateway:
+        await drained(gateway, kafka.bootstrap, life)
+        await wait_until_async(lambda: is_clean(kafka.bootstrap, life), 20, "what was moved to be removed")
+        frames = await asyncio.to_thread(raw_frames, kafka.bootstrap, events_log(life))
+        rows = {frame.identity(number) for frame in frames.values() for number in range(frame.count)}
+        left = [record for record, place in zip(good, places, strict=True) if place not in gone]
+        assert rows == set(identities(gateway, left))
+        assert "3 record(s) were gone" in (await gateway.ready())[1]
+        store = FileStore(tmp_path / "coordination.json")
+        found = await ReceiptBook(store, tmp_path / "receipts").all()
+        assert [(one.remaining[0].partition, one.remaining[0].start, one.remaining[0].end) for one in found] == [
+            (victim, 0, 3)
+        ]
+        marks = await inbox_marks(store, inbox_topic(life))
+        assert (marks.lag(), sum(marks.ends.values())) == (0, len(good))
+
+
+def is_clean(bootstrap: str, life: str) -> bool:
+    """Whether nothing is left to be read in the inbox."""
+    return all(low == end for low, end in watermarks(bootstrap, life))

@@ -1,0 +1,117 @@
+"""An app that publishes to the inbox by Kafka, and what became of it, read without the gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from services.gateway.inbox.letters import InboxReceipt
+from services.gateway.pseudonym_key import read_pseudonyms
+from services.region.broker import make_topics
+from streams.events import EventReader
+from streams.kafka_binding import read_record
+from streams.logs import (
+    consumer_settings,
+    inbox_receipts_topic,
+    inbox_topic,
+    producer_settings,
+    queues_of,
+    topics_of,
+)
+from tests.support.gateway_parts import event
+from tests.support.gateway_process import GatewayProcess
+
+Record = tuple[bytes | None, dict[str, bytes]]
+Place = tuple[int, int]
+STRUCTURED = {"content-type": b"application/cloudevents+json"}
+PARTITIONS = 4
+NOW_MS = 1_900_000_000_000
+
+
+def make_life(bootstrap: str, incarnation: str) -> None:
+    """Make the topics of a life as the preparing step does."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    make_topics(admin, [*topics_of(incarnation), *queues_of(incarnation)], PARTITIONS)
+
+
+def good_records(count: int, first: int = 0) -> list[Record]:
+    """Clicks, in both modes by turns."""
+    found: list[Record] = []
+    for number in range(first, first + count):
+        said = event(number)
+        if number % 2:
+            found.append((json.dumps(said).encode(), STRUCTURED))
+            continue
+        data = json.dumps(said.pop("data")).encode()
+        found.append((data, {f"ce_{name}": str(value).encode() for name, value in said.items()}))
+    return found
+
+
+def publish(bootstrap: str, incarnation: str, records: Iterable[Record]) -> list[Place]:
+    """Publish and wait; returns where each lies in the inbox, in the order of the records."""
+    places: dict[int, Place] = {}
+    producer = Producer(producer_settings(bootstrap))
+    for number, (value, headers) in enumerate(records):
+
+        def delivered(error: Any, message: Any, number: int = number) -> None:
+            assert error is None, error
+            places[number] = (message.partition(), message.offset())
+
+        producer.produce(inbox_topic(incarnation), value, headers=dict(headers), on_delivery=delivered)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+    return [places[number] for number in range(len(places))]
+
+
+def identities(gateway: GatewayProcess, records: Sequence[Record]) -> list[bytes]:
+    """What the gateway must make of good records, under its key."""
+    reader = EventReader(read_pseudonyms(Path(gateway.directory) / "pseudonym.key"))
+    return [reader.read(read_record([*headers.items()], value), NOW_MS).row.identity for value, headers in records]
+
+
+async def figure(gateway: GatewayProcess, outcome: str) -> float:
+    """Records of the inbox with this outcome, as this start of the gateway counts them."""
+    async with gateway.session.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    wanted = f'meridian_inbox_records_total{{outcome="{outcome}"}} '
+    return next(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
+
+
+def watermarks(bootstrap: str, incarnation: str) -> list[Place]:
+    """First and next offset of each partition of the inbox."""
+    consumer = Consumer(consumer_settings(bootstrap, "marks"))
+    topic = inbox_topic(incarnation)
+    found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in range(PARTITIONS)]
+    consumer.close()
+    return found
+
+
+def positions(bootstrap: str, incarnation: str) -> dict[int, int]:
+    """The positions that were noted."""
+    consumer = Consumer(consumer_settings(bootstrap, f"{incarnation}.inbox-mover"))
+    found = consumer.committed([TopicPartition(inbox_topic(incarnation), p) for p in range(PARTITIONS)], timeout=10)
+    consumer.close()
+    return {place.partition: place.offset for place in found}
+
+
+def receipts(bootstrap: str, incarnation: str) -> list[InboxReceipt]:
+    """Every receipt of the inbox, as an app reads them."""
+    topic = inbox_receipts_topic(incarnation)
+    consumer = Consumer({**consumer_settings(bootstrap, "app"), "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
+    found: list[InboxReceipt] = []
+    ended: set[int | None] = set()
+    while len(ended) < PARTITIONS:
+        for message in consumer.consume(1000, 0.1):
+            if message.error() is not None:
+                ended.add(message.partition())
+            else:
+                found.append(msgspec.json.decode(message.value() or b"", type=InboxReceipt))
+    consumer.close()
+    return found
