@@ -23,6 +23,7 @@ from services.controller.perform import Acquired
 from services.controller.receipts_desk import CYCLE_SECONDS, ReceiptsDesk
 from services.coordination import MemoryStore
 from services.coordination.base import ABSENT
+from services.coordination.inbox_record import InboxMarks, raise_inbox_marks
 from services.coordination.keys import LIVES
 from services.coordination.lives import Life, LogCut
 from services.coordination.region_record import raise_acknowledged_ends
@@ -146,6 +147,21 @@ async def test_a_replicator_that_has_just_started_is_waited_for(tmp_path: Path) 
         await desk._write_pending([])
         (receipt,) = await book.all()
         assert Range(log="east-1.events", partition=0, start=93, end=100, events=7) in receipt.ranges
+
+
+async def test_what_the_gateway_recorded_of_its_inbox_stands_in_the_receipt(tmp_path: Path) -> None:
+    """Nobody copies an inbox: what the store knows of it is all that is known."""
+    async with desk_of_west(tmp_path, [LIFE], report(100, walked=True)) as (desk, book, _):
+        marks = InboxMarks(at_ms=77, ends={0: 12, 3: 5}, moved={0: 10, 3: 5})
+        await raise_inbox_marks(desk._store, "east-1.inbox", marks)
+        await desk._collect(takeover_of_east())
+        await desk._write_pending([])
+        (receipt,) = await book.all()
+        assert receipt.inbox == [Range(log="east-1.inbox", partition=0, start=10, end=12, events=2)]
+        assert receipt.inbox_known_ms == 77
+        await raise_inbox_marks(desk._store, "east-1.inbox", InboxMarks(at_ms=78, moved={0: 12}))
+        await desk._advance([receipt], {})
+        assert (await book.get(receipt.receipt_id)).inbox_remaining == []
 
 
 async def test_a_takeover_during_a_cycle_is_looked_at_right_after_it(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Names of logs and the partitioner."""
 
-from streams.logs import partition_of, record_checksum, topics_of
+from streams.logs import TOPIC_SETTINGS, partition_of, queues_of, record_checksum, topic_settings, topics_of
 
 
 def test_the_partitioner_never_changes() -> None:
@@ -16,3 +16,12 @@ def test_the_checksum_never_changes() -> None:
 def test_an_incarnation_owns_three_topics_under_its_own_name() -> None:
     """The name carries the incarnation, so it is never used again."""
     assert topics_of("east-2") == ("east-2.events", "east-2.rankings", "east-2.dead")
+
+
+def test_an_inbox_is_a_queue_and_no_log() -> None:
+    """It is not among the topics that other regions copy, and keeps nothing for ever."""
+    inbox, receipts = queues_of("east-2")
+    assert not {inbox, receipts} & {*topics_of("east-2")}
+    assert all(0 < int(topic_settings(topic)["retention.ms"]) < 100 * 3_600_000 for topic in (inbox, receipts))
+    assert all(topic_settings(topic) == TOPIC_SETTINGS for topic in topics_of("east-2"))
+    assert topic_settings(inbox)["message.timestamp.type"] == "LogAppendTime"
