@@ -60,7 +60,8 @@ def run(
     backend: Annotated[
         str,
         typer.Option(
-            help="process: real Kafka, etcd and services on this machine. memory: their cores in virtual time."
+            help="process: real Kafka, etcd and services on this machine. compose: the same in containers. memory: "
+            "their cores in virtual time."
         ),
     ] = "process",
     seed: Annotated[int, typer.Option(help="Decides what the apps say; in memory, everything.")] = 1,
@@ -90,7 +91,9 @@ def run(
     if world is None:
         raise BadDrill(f"there is no backend {backend!r}; there are: {', '.join(BACKENDS)}")
     if world == "memory" and (attach is not None or keep):
-        raise BadDrill("--attach and --keep are for --backend process: in memory nothing is left when a drill is over")
+        raise BadDrill("--attach and --keep are for real regions: in memory nothing is left when a drill is over")
+    if world == "compose" and attach is not None:
+        raise BadDrill("--attach is for --backend process: a drill on containers has a project of its own")
     loaded = replayed(load_drill(drill, set or []), world)
     options = RunOptions(
         name=drill,

@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from region_sim.backends.compose_project import Project
+from region_sim.backends.containers import ContainerHands
 from region_sim.backends.process_world import ProcessWorld
 from region_sim.conduct import Conductor
 from region_sim.demo.proof import prove
 from region_sim.errors import DrillBroken
+from region_sim.faults.refusals import refusal_of
 from region_sim.history import HistoryWriter
 from region_sim.live import watching
 from region_sim.spec import Drill
 from region_sim.verdict import HISTORY_FILE
 from services.common.clock import Clock, SystemClock
-from services.common.deployment import load_deployment
+from services.common.deployment import Deployment, load_deployment
 
 ORDER_FILE = "order.json"
 INTERRUPTED = 130
@@ -35,6 +39,19 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     run: str
     deployment: str
+    project: Project | None = None
+    """Of a deployment in containers: what they are called."""
+
+
+def world_of(
+    order: Order, deployment: Deployment, clock: Clock, directory: Path, say: Callable[[str], None]
+) -> ProcessWorld:
+    """The world that the order is for: processes of this machine, or containers."""
+    if order.project is None:
+        return ProcessWorld(deployment, clock, directory, say)
+    hands = ContainerHands(order.project, deployment)
+    refusal = refusal_of("compose", order.drill)
+    return ProcessWorld(deployment, clock, directory, say, name="compose", hands=hands, refusal=refusal)
 
 
 async def carry_out(directory: Path, clock: Clock) -> None:
@@ -43,7 +60,7 @@ async def carry_out(directory: Path, clock: Clock) -> None:
     deployment = load_deployment(Path(order.deployment))
     with HistoryWriter(directory / HISTORY_FILE, clock) as history:
         async with watching(order.drill, history, clock) as watch:
-            backend = ProcessWorld(deployment, clock, directory, watch.said)
+            backend = world_of(order, deployment, clock, directory, watch.said)
             await Conductor(order.drill, order.seed, backend, history, run=order.run, watch=watch).run()
     if order.drill.load.source == "replay":
         await prove(directory, directory / HISTORY_FILE, deployment, clock)

@@ -14,12 +14,14 @@ from pathlib import Path
 import msgspec
 
 from region_sim.backends.base import BackendName
-from region_sim.backends.process import end_deployment, start_deployment
-from region_sim.backends.process_inside import carry_out_inside
+from region_sim.backends.compose import entering, running_project
+from region_sim.backends.compose_project import Project
+from region_sim.backends.inside import carry_out_inside
+from region_sim.backends.process import ProcessBackend, end_deployment, start_deployment
 from region_sim.conduct import refuse
 from region_sim.demo.conclude import conclude, tell
 from region_sim.errors import RegionSimError
-from region_sim.faults.refusals import refusal
+from region_sim.faults.refusals import refusal_of
 from region_sim.faults.small_disk import small_disks
 from region_sim.history import HistoryWriter
 from region_sim.inside import ORDER_FILE, Order
@@ -158,24 +160,57 @@ def _world(drill: Drill, options: RunOptions, first: Path) -> Iterator[Once]:
 
         yield in_memory
         return
+    refusal = refusal_of(options.backend, drill)
     if any(refusal(fault) is not None for fault in drill.faults):
 
         def refused(directory: Path, seed: int, replay: str) -> Verdict:
             with HistoryWriter(directory / HISTORY_FILE, SystemClock()) as history:
-                refuse(drill, seed, "process", refusal, history)
+                refuse(drill, seed, options.backend, refusal, history)
             return judge_directory(directory, replay)
 
         yield refused
         return
-    with _deployment(drill, options, first) as deployment:
+    with _real(drill, options, first) as real:
 
-        def on_processes(directory: Path, seed: int, replay: str) -> Verdict:
-            order = Order(drill=drill, seed=seed, run=directory.name[-10:], deployment=deployment.directory)
+        def for_real(directory: Path, seed: int, replay: str) -> Verdict:
+            order = Order(
+                drill=drill,
+                seed=seed,
+                run=directory.name[-10:],
+                deployment=real.deployment.directory,
+                project=real.project,
+            )
             (directory / ORDER_FILE).write_bytes(msgspec.json.encode(order))
-            carry_out_inside(directory, deployment, quiet=options.quiet)
+            carry_out_inside(directory, real.enter, quiet=options.quiet)
             return judge_directory(directory, replay)
 
-        yield on_processes
+        yield for_real
+
+
+@dataclass(frozen=True, slots=True)
+class _Real:
+    """A deployment that runs."""
+
+    deployment: Deployment
+    enter: Callable[[list[str]], list[str]]
+    """Makes a command run where its clients are."""
+    project: Project | None = None
+    """Of containers: what they are called."""
+
+
+@contextmanager
+def _real(drill: Drill, options: RunOptions, directory: Path) -> Iterator[_Real]:
+    """Start what the backend runs, or take what runs, and end what was started."""
+    if options.backend == "compose":
+        with running_project(drill, (directory / SITES_DIR).absolute(), keep=options.keep) as (project, deployment):
+            yield _Real(deployment, entering(project), project)
+        return
+    with _deployment(drill, options, directory) as deployment:
+        if deployment.network == "namespaces":
+            network = ProcessBackend(deployment).network
+            yield _Real(deployment, lambda command: network.command(None, command))
+        else:
+            yield _Real(deployment, lambda command: command)
 
 
 @contextmanager

@@ -8,8 +8,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from region_sim.backends.base import BACKENDS
+from region_sim.backends.compose import machine_problem
 from region_sim.checkers.base import Figures
-from region_sim.faults.refusals import refusal
+from region_sim.faults.refusals import refusal_of
 from region_sim.spec import Drill
 from region_sim.verdict import Verdict
 from services.replay.latency import quantile
@@ -26,26 +28,34 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
 
 
-def listed(drill: Drill) -> Listed:
-    """A drill, and who can run it."""
-    why = next((said for fault in drill.faults if (said := refusal(fault)) is not None), None)
-    refused = {} if why is None else {"process": why}
-    backends = [name for name in ("process", "memory") if name not in refused]
+def listed(drill: Drill, no_containers: str | None) -> Listed:
+    """A drill, and who can run it; `no_containers` says why this machine cannot break any."""
+    refused = {} if no_containers is None else {"compose": no_containers}
+    for backend in BACKENDS.values():
+        refusal = refusal_of(backend, drill)
+        why = next((said for fault in drill.faults if (said := refusal(fault)) is not None), None)
+        if why is not None:
+            refused[backend] = why
+    backends = [name for name in BACKENDS if name not in refused]
     return Listed(name=drill.name, backends=backends, refused=refused, summary=drill.summary)
 
 
 def show_drills(drills: Sequence[Drill], *, as_json: bool) -> None:
     """Print the list of drills."""
-    found = [listed(drill) for drill in drills]
+    no_containers = machine_problem()
+    found = [listed(drill, no_containers) for drill in drills]
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
     width = max(len(one.name) for one in found) + 2
     for one in found:
-        print(f"{one.name:<{width}}{', '.join(one.backends):<17}{one.summary}")
+        print(f"{one.name:<{width}}{', '.join(one.backends):<26}{one.summary}")
+    if no_containers is not None:
+        print(f"\nno drill on compose: {no_containers}")
     for one in found:
         for backend, why in one.refused.items():
-            print(f"\n{one.name} on {backend}: {why}")
+            if why != no_containers:
+                print(f"\n{one.name} on {backend}: {why}")
 
 
 def show_verdict(verdict: Verdict) -> None:

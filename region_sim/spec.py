@@ -161,6 +161,8 @@ class Partition(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     shape: Literal["full", "outgoing", "incoming", "peer", "etcd", "data"] = "full"
     """full: from and to all other sites; outgoing, incoming: one direction; peer: the other region only; etcd: only
     what etcd and its clients say between sites; data: only what is not etcd."""
+    how: Literal["drop", "disconnect"] = "drop"
+    """disconnect: on compose, and `full`, the site loses its interface, and everybody is told."""
 
 
 class Link(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="link", tag_field="kind"):
@@ -384,12 +386,12 @@ def _lasting_before(fault: Fault, drill: Drill) -> Fault | None:
 def _field_problem(fault: Fault, drill: Drill) -> str | None:
     if isinstance(fault, Switchover) and fault.to and fault.to not in drill.topology.regions:
         return f"faults.to {fault.to!r} is no region; there are: {', '.join(drill.topology.regions)}"
-    if isinstance(fault, Kill | Pause):
-        unknown = [name for name in fault.processes if name not in PROCESSES]
-        if unknown:
-            return f"faults.processes {unknown[0]!r} is none of {', '.join(PROCESSES)}"
+    if isinstance(fault, Kill | Pause) and (unknown := [name for name in fault.processes if name not in PROCESSES]):
+        return f"faults.processes {unknown[0]!r} is none of {', '.join(PROCESSES)}"
     if isinstance(fault, Kill) and fault.times > 1 and not fault.processes:
         return "a crash loop (times) needs the processes that crash"
+    if isinstance(fault, Partition) and fault.how == "disconnect" and fault.shape != "full":
+        return f'faults.how "disconnect" takes the cable away; shape "{fault.shape}" needs "drop"'
     return None
 
 

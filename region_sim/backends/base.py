@@ -1,8 +1,9 @@
 """What a drill needs of the world that it breaks. The conductor knows nothing else of it.
 
-Two worlds keep this contract: `process` (real Kafka, etcd and services) and `memory` (the shipped cores over models of
-logs, network, clocks and etcd, in virtual time). Everything is awaited, and time passes only in `clock.sleep` and in
-what is awaited here, so that the same conductor runs in both. What is found goes into the history, never to a checker.
+Two worlds keep this contract: real Kafka, etcd and services, as processes of this machine (`process`) or in containers
+(`compose`), and `memory` (the shipped cores over models of logs, network, clocks and etcd, in virtual time). Everything
+is awaited, and time passes only in `clock.sleep` and in what is awaited here, so that the same conductor runs in both.
+What is found goes into the history, never to a checker.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from region_sim.load.script import Script
 from region_sim.spec import Drill, Fault
 from services.common.clock import Clock
 
-BackendName = Literal["process", "memory"]
-BACKENDS: Final[Mapping[str, BackendName]] = {"process": "process", "memory": "memory"}
+BackendName = Literal["process", "compose", "memory"]
+BACKENDS: Final[Mapping[str, BackendName]] = {"process": "process", "compose": "compose", "memory": "memory"}
 """As somebody types them."""
 
 

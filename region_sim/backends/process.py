@@ -32,7 +32,7 @@ def start_deployment(directory: Path, topology: Topology) -> Deployment:
     if topology.witness:
         arguments += ["--witness", topology.witness]
     arguments += ["--network", topology.network, "--base-port", str(topology.base_port), "--data-dir", str(directory)]
-    _meridian([*arguments, "--detach", "--timeout", str(topology.up_seconds_max)], topology.up_seconds_max + 60)
+    meridian([*arguments, "--detach", "--timeout", str(topology.up_seconds_max)], topology.up_seconds_max + 60)
     return load_deployment(directory)
 
 
@@ -44,10 +44,11 @@ def end_deployment(directory: Path) -> None:
     for site in hands.deployment.sites:
         # What was stopped and never continued would have to be waited for.
         hands.signal(hands.processes(site.name, []), signal.SIGCONT)
-    _meridian(["down", "--data-dir", str(directory)], DOWN_SECONDS_MAX)
+    meridian(["down", "--data-dir", str(directory)], DOWN_SECONDS_MAX)
 
 
-def _meridian(arguments: list[str], seconds_max: float) -> str:
+def meridian(arguments: list[str], seconds_max: float) -> str:
+    """Carry out a verb of `meridian`, and return what it printed. Blocks. Raises DrillBroken."""
     try:
         # A session of its own: Ctrl-C on a terminal is for us, and what was begun is then ended in order.
         done = subprocess.run(
@@ -95,7 +96,7 @@ class ProcessBackend:
         roots = [process.identity for process in named if process.identity is not None]
         if not names:
             roots = [record.supervisor, *roots]
-        return [identity for identity in _with_children(roots) if run_file.is_alive(identity)]
+        return [identity for identity in with_children(roots) if run_file.is_alive(identity)]
 
     def supervisor(self, site: str) -> ProcessIdentity | None:
         """What starts a site's processes; None when it does not run."""
@@ -110,6 +111,24 @@ class ProcessBackend:
     def alive(self, identities: list[ProcessIdentity]) -> int:
         """How many of them live."""
         return sum(run_file.is_alive(identity) for identity in identities)
+
+    def kill_site(self, site: str, victims: list[ProcessIdentity]) -> None:
+        """Kill all of a site: its supervisor is among the victims."""
+        del site
+        self.signal(victims, signal.SIGKILL)
+
+    def unplug(self, site: str) -> None:
+        """Raises DrillBroken: see Hands."""
+        raise DrillBroken(f"refused: {site} has no container that could be taken off a network: use --backend compose")
+
+    plug_in = unplug
+
+    def not_wiped(self, site: str) -> str | None:
+        """What of a site is still there; None when nothing is."""
+        directory = self.deployment.site_dir(site)
+        if not directory.exists() or (directory.is_mount() and not any(directory.iterdir())):
+            return None
+        return f"{directory.name} is still there"
 
     def wipe(self, site: str) -> None:
         """Delete everything that a site had. Raises DrillBroken when that is not a directory of the deployment."""
@@ -135,7 +154,7 @@ class ProcessBackend:
             str(READY_SECONDS_MAX),
         ]
         try:
-            _meridian(arguments, seconds_max)
+            meridian(arguments, seconds_max)
         except DrillBroken:
             # Its supervisor goes on.
             record = run_file.read(self.deployment.site_dir(site))
@@ -144,11 +163,11 @@ class ProcessBackend:
 
     def stop(self, site: str) -> None:
         """End a site as an operator does. Raises DrillBroken."""
-        _meridian(["down", "--site", site, "--data-dir", self.deployment.directory], DOWN_SECONDS_MAX)
+        meridian(["down", "--site", site, "--data-dir", self.deployment.directory], DOWN_SECONDS_MAX)
 
     def operator(self, arguments: list[str], seconds_max: float) -> dict[str, object]:
         """Carry out a verb of `meridian` with --json, and return what it printed. Raises DrillBroken."""
-        said = _meridian([*arguments, "--data-dir", self.deployment.directory, "--json"], seconds_max)
+        said = meridian([*arguments, "--data-dir", self.deployment.directory, "--json"], seconds_max)
         try:
             found = json.loads(said)
         except json.JSONDecodeError as error:
@@ -167,7 +186,7 @@ class ProcessBackend:
         return None
 
 
-def _with_children(roots: list[ProcessIdentity]) -> list[ProcessIdentity]:
+def with_children(roots: list[ProcessIdentity]) -> list[ProcessIdentity]:
     """Processes and everything that descends from them, from /proc."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

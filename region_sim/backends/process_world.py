@@ -13,13 +13,14 @@ import aiohttp
 
 from region_sim.asking import Asking
 from region_sim.backends.base import BackendName
+from region_sim.backends.hands import Hands
 from region_sim.backends.process import ProcessBackend
 from region_sim.backends.process_times import control_times
 from region_sim.collect import Collector
 from region_sim.evidence import ControlTimes
 from region_sim.faults.base import FaultPlay, Scene
 from region_sim.faults.plays import play_of
-from region_sim.faults.refusals import refusal
+from region_sim.faults.refusals import on_processes
 from region_sim.history import HistoryWriter
 from region_sim.load.replayed import ReplayedLoad
 from region_sim.load.script import Script
@@ -60,19 +61,27 @@ class _Opened:
 
 
 class ProcessWorld:
-    """See Backend."""
-
-    name: BackendName = "process"
+    """See Backend. The same for whoever runs the processes: only its hands differ."""
 
     def __init__(
-        self, deployment: Deployment, clock: Clock, results: Path, say: Callable[[str], None] = lambda _: None
+        self,
+        deployment: Deployment,
+        clock: Clock,
+        results: Path,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        name: BackendName = "process",
+        hands: Hands | None = None,
+        refusal: Callable[[Fault], str | None] = on_processes,
     ) -> None:
         """`results`: the run's directory, for a load that leaves files; `say` hears how far that is."""
+        self.name: BackendName = name
         self.clock = clock
+        self._refusal = refusal
         self._results = results
         self._say = say
         self._deployment = deployment
-        self._hands = ProcessBackend(deployment)
+        self._hands: Hands = hands or ProcessBackend(deployment)
         self._stack = AsyncExitStack()
         self._open: _Opened | None = None
 
@@ -159,7 +168,7 @@ class ProcessWorld:
 
     def refusal(self, fault: Fault) -> str | None:
         """See Backend."""
-        return refusal(fault)
+        return self._refusal(fault)
 
     def play(self, fault: Fault, target: str, etcd_leader: str, incarnation: str) -> FaultPlay:
         """See Backend."""

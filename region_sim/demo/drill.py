@@ -30,7 +30,9 @@ def replayed(drill: Drill, backend: str) -> Drill:
     if load.source != "replay":
         return drill
     if backend != "process":
-        raise BadDrill(f"a shop's log is replayed to real regions, not in {backend}: use --backend process")
+        raise BadDrill(
+            f"a shop's log is replayed to processes of this machine, not in {backend}: use --backend process"
+        )
     try:
         is_made_up = is_shop(load.data, "")
     except ReplayMisused as error:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from region_sim.backends.hands import Hands
 from services.common.clock import Clock
-
-if TYPE_CHECKING:  # the world of processes is made of these plays, and the model of a world keeps their contract
-    from region_sim.backends.process import ProcessBackend
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Where a fault strikes."""
 
-    backend: ProcessBackend
+    backend: Hands
     clock: Clock
     target: str
     """A site."""

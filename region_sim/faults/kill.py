@@ -36,7 +36,7 @@ class KillPlay:
             raise DrillBroken(f"nothing of {target} runs that could be killed: {self._fault.processes or 'all of it'}")
         if self._fault.also_etcd_leader and self._etcd_leader != target:
             victims += self._scene.backend.processes(self._etcd_leader, ["etcd"])
-        self._kill(victims)
+        await self._kill(victims)
         also = f", and etcd of {self._etcd_leader}" if self._fault.also_etcd_leader else ""
         said = f"SIGKILL to {len(victims)} processes of {target}{also}"
         if self._fault.times == 1:
@@ -64,10 +64,13 @@ class KillPlay:
         running = self._scene.backend.processes(self._scene.target, self._fault.processes)
         return None if running else f"{self._scene.target} does not run yet"
 
-    def _kill(self, victims: list[ProcessIdentity]) -> None:
+    async def _kill(self, victims: list[ProcessIdentity]) -> None:
         self._killed = victims
         self._kills += 1
-        self._scene.backend.signal(victims, SIGKILL)
+        if self._fault.processes:
+            self._scene.backend.signal(victims, SIGKILL)
+        else:
+            await asyncio.to_thread(self._scene.backend.kill_site, self._scene.target, victims)
 
     async def _again_and_again(self) -> None:
         while self._kills < self._fault.times:
@@ -75,7 +78,7 @@ class KillPlay:
             if problem is not None:
                 raise DrillBroken(problem)
             await self._scene.clock.sleep(self._fault.every_seconds)
-            self._kill(self._scene.backend.processes(self._scene.target, self._fault.processes))
+            await self._kill(self._scene.backend.processes(self._scene.target, self._fault.processes))
 
     async def _not_back(self) -> str | None:
         if self._scene.backend.processes(self._scene.target, self._fault.processes):

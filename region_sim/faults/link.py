@@ -99,6 +99,7 @@ class LinkPlay:
         deployment = self._scene.backend.deployment
         other = next(site for site in deployment.sites if site.name != self._scene.target)
         began = self._scene.clock.monotonic()
-        reach = await reaches(self._network, self._scene.target, other.host, other.port("etcd_peer"))
+        host = self._network.host(other.name)
+        reach = await reaches(self._network, self._scene.target, host, other.port("etcd_peer"))
         took = self._scene.clock.monotonic() - began
         return float("inf") if reach is Reach.NOBODY else took

@@ -117,4 +117,5 @@ class PartitionPlay:
         )
 
     async def _reach(self, sender: Site, receiver: Site, listener: str) -> Reach:
-        return await reaches(self._network, sender.name, receiver.host, receiver.port(listener))
+        host = self._network.host(receiver.name)
+        return await reaches(self._network, sender.name, host, receiver.port(listener))

@@ -8,6 +8,7 @@ from typing import Any
 from region_sim.errors import DrillBroken
 from region_sim.faults.base import FaultPlay, Scene
 from region_sim.faults.cut import CutPlay
+from region_sim.faults.disconnect import DisconnectPlay
 from region_sim.faults.disk_full import DiskFullPlay
 from region_sim.faults.herd import HerdPlay
 from region_sim.faults.hold import HoldPlay
@@ -17,7 +18,7 @@ from region_sim.faults.model import ModelPlay
 from region_sim.faults.partition import PartitionPlay
 from region_sim.faults.pause import PausePlay
 from region_sim.faults.poison import PoisonPlay
-from region_sim.faults.refusals import refusal
+from region_sim.faults.refusals import on_processes
 from region_sim.faults.switchover import SwitchoverPlay
 from region_sim.faults.topic_loss import TopicLossPlay
 from region_sim.faults.wipe import WipePlay
@@ -38,8 +39,6 @@ from region_sim.spec import (
     Wipe,
 )
 
-__all__ = ["play_of", "refusal"]
-
 # By the kind of fault: its play, from the scene, the fault, the site of etcd's leader, and the life of the target.
 _PLAYS: dict[type, Callable[[Scene, Any, str, str], FaultPlay]] = {
     Kill: lambda scene, fault, etcd_leader, _: KillPlay(scene, fault, etcd_leader),
@@ -47,7 +46,7 @@ _PLAYS: dict[type, Callable[[Scene, Any, str, str], FaultPlay]] = {
     Cut: lambda scene, fault, _, incarnation: CutPlay(scene, fault, incarnation),
     TopicLoss: lambda scene, fault, _, incarnation: TopicLossPlay(scene, fault, incarnation),
     Pause: lambda scene, fault, *_: PausePlay(scene, fault),
-    Partition: lambda scene, fault, *_: PartitionPlay(scene, fault),
+    Partition: lambda scene, fault, *_: _partition(scene, fault),
     Link: lambda scene, fault, *_: LinkPlay(scene, fault),
     DiskFull: lambda scene, *_: DiskFullPlay(scene),
     Model: lambda scene, fault, *_: ModelPlay(scene, fault),
@@ -58,6 +57,10 @@ _PLAYS: dict[type, Callable[[Scene, Any, str, str], FaultPlay]] = {
 }
 
 
+def _partition(scene: Scene, fault: Partition) -> FaultPlay:
+    return DisconnectPlay(scene) if fault.how == "disconnect" else PartitionPlay(scene, fault)
+
+
 def play_of(scene: Scene, fault: Fault, etcd_leader: str, incarnation: str = "") -> FaultPlay:
     """Return what carries `fault` out on the scene's target. Raises DrillBroken for what is refused.
 
@@ -65,5 +68,5 @@ def play_of(scene: Scene, fault: Fault, etcd_leader: str, incarnation: str = "")
     """
     build = _PLAYS.get(type(fault))
     if build is None:
-        raise DrillBroken(f"refused: {refusal(fault)}")
+        raise DrillBroken(f"refused: {on_processes(fault)}")
     return build(scene, fault, etcd_leader, incarnation)

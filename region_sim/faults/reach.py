@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 
-from infra.runtime.network import RegionNetwork
+from region_sim.backends.hands import SiteNetwork
 
 SECONDS_MAX = 1
 
@@ -19,7 +19,7 @@ class Reach(Enum):
     NOBODY = "nobody"
 
 
-async def reaches(network: RegionNetwork, sender: str, host: str, port: int) -> Reach:
+async def reaches(network: SiteNetwork, sender: str, host: str, port: int) -> Reach:
     """Try a connection from a site. Raises NetworkError when the network is gone."""
     script = f"exec 3<>/dev/tcp/{host}/{port}"
     argv = network.command(sender, ["env", "LC_ALL=C", "timeout", f"{SECONDS_MAX}", "bash", "-c", script])

@@ -6,7 +6,6 @@ import asyncio
 
 from region_sim.faults.base import Scene
 from region_sim.faults.kill import KillPlay
-from region_sim.faults.small_disk import is_small_disk
 from region_sim.spec import Kill
 
 
@@ -21,12 +20,9 @@ class WipePlay(KillPlay):
         done = await super().inject()
         # Deleting takes long and blocks: the load must go on meanwhile.
         await asyncio.to_thread(self._scene.backend.wipe, self._scene.target)
-        return f"{done}; {self._scene.target}'s directory deleted"
+        return f"{done}; all files of {self._scene.target} deleted"
 
     async def not_injected(self) -> str | None:
         """See FaultPlay."""
-        directory = self._scene.backend.deployment.site_dir(self._scene.target)
-        if (problem := await super().not_injected()) is not None or not directory.exists():
-            return problem
-        emptied = is_small_disk(directory) and not any(directory.iterdir())
-        return None if emptied else f"{directory.name} is still there"
+        problem = await super().not_injected()
+        return problem or await asyncio.to_thread(self._scene.backend.not_wiped, self._scene.target)

@@ -10,6 +10,7 @@ from typing import Literal
 from region_sim.backends.base import BackendName
 from region_sim.evidence import ControlTimes
 from region_sim.faults.base import FaultPlay, wait_until_none
+from region_sim.faults.refusals import in_memory
 from region_sim.history import HistoryWriter
 from region_sim.load.base import App
 from region_sim.load.open_loop import OpenLoop
@@ -148,9 +149,8 @@ class MemoryBackend:
         return self._world.sites[region].incarnation
 
     def refusal(self, fault: Fault) -> str | None:
-        """See Backend. A world that is made of models can be broken in every way that a drill can say."""
-        del fault
-        return None
+        """See Backend. A world that is made of models can be broken in nearly every way that a drill can say."""
+        return in_memory(fault)
 
     def play(self, fault: Fault, target: str, etcd_leader: str, incarnation: str) -> FaultPlay:
         """See Backend."""

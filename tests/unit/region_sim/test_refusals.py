@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from region_sim.errors import DrillBroken
-from region_sim.faults.plays import play_of, refusal
+from region_sim.faults.plays import play_of
+from region_sim.faults.refusals import on_processes as refusal
 from region_sim.spec import ClockFault, DiskFull, Kill, Link, Partition, Poison, StoreFault
 from tests.unit.region_sim.test_faults import scene
 

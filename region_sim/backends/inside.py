@@ -5,21 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from region_sim.backends.process import ProcessBackend
 from region_sim.errors import DrillBroken
 from region_sim.interrupted import undisturbed
-from services.common.deployment import Deployment
 
 LET_GO_SECONDS_MAX = 60.0
 
 
-def carry_out_inside(directory: Path, deployment: Deployment, *, quiet: bool) -> None:
-    """Carry out the order that lies in `directory`. Raises DrillBroken; interrupted, it first lets faults go."""
-    command = [sys.executable, "-m", "region_sim.inside", str(directory)]
-    if deployment.network == "namespaces":
-        command = ProcessBackend(deployment).network.command(None, command)
+def carry_out_inside(directory: Path, enter: Callable[[list[str]], list[str]], *, quiet: bool) -> None:
+    """Carry out the order that lies in `directory`, by a command that `enter` has made to run where clients are.
+
+    Raises DrillBroken; interrupted, it first lets faults go.
+    """
+    command = enter([sys.executable, "-m", "region_sim.inside", str(directory)])
     # A session of its own: Ctrl-C on a terminal is for us, and passed on once, or its own tidying would be disturbed.
     child = subprocess.Popen(
         command,
