@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from region_sim.backends.base import BACKENDS
+from region_sim.calibrate import calibrate
 from region_sim.campaign.command import campaign
 from region_sim.checkers.base import worst
 from region_sim.errors import BadDrill, HistoryDamaged, RegionSimError
@@ -157,6 +158,7 @@ def replay_run(
 
 
 app.command("campaign", epilog=EPILOG)(campaign)
+app.command("calibrate", epilog=EPILOG)(calibrate)
 
 
 def _conclude(ran: Sequence[Ran], *, json: bool) -> None:

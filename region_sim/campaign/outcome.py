@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -62,6 +63,10 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     coverage: Coverage
     not_covered: list[str]
     rto_seconds: Distribution
+    forecast_errors_seconds: Distribution
+    """Without signs: how far off the forecasts were of failovers that the formula speaks of."""
+    forecast_bias_seconds: float | None
+    """The median of measured less forecast; None: nothing was measured."""
     rpo_events: Distribution
     faults: dict[str, int]
     failed: list[FailedSeed]
@@ -88,6 +93,7 @@ def concluded(
         coverage = coverage.plus(result.coverage)
         kinds.update(result.faults)
     verdicts = Counter(result.verdict for result in found)
+    errors = [value for result in found for value in result.forecast_errors_seconds]
     missing = coverage.missing()
     word = worst([*verdicts, *(["unknown"] if missing else [])])  # type: ignore[list-item]
     said = ", ".join(f"{verdicts[name]} {name}" for name in WORDS if verdicts[name])
@@ -108,6 +114,8 @@ def concluded(
         coverage=coverage,
         not_covered=missing,
         rto_seconds=distribution(value for result in found for value in result.rto_seconds),
+        forecast_errors_seconds=distribution(abs(value) for value in errors),
+        forecast_bias_seconds=round(median(errors), 3) if errors else None,
         rpo_events=distribution(value for result in found for value in result.rpo_events),
         faults=dict(sorted(kinds.items())),
         failed=list(failed),
@@ -124,7 +132,11 @@ def show(campaign: Campaign) -> None:
     for name, count in campaign.verdicts.items():
         table.add_row(name, str(count))
     table.add_section()
-    for name, spread in (("RTO, seconds", campaign.rto_seconds), ("RPO, events", campaign.rpo_events)):
+    for name, spread in (
+        ("RTO, seconds", campaign.rto_seconds),
+        ("error of the RTO forecast", campaign.forecast_errors_seconds),
+        ("RPO, events", campaign.rpo_events),
+    ):
         cells = ("" if value is None else f"{value:g}" for value in (spread.p50, spread.p90, spread.p99, spread.worst))
         table.add_row(name, str(spread.count), *cells)
     table.add_section()

@@ -35,6 +35,11 @@ class SeedResult(msgspec.Struct, frozen=True, kw_only=True):
     """What that checker said, without names and numbers: two runs that break in the same way say the same."""
     rto_seconds: list[float] = []
     """Of each failover that was measured."""
+    forecast_errors_seconds: list[float] = []
+    """Of each failover that the formula speaks of: until the gate was open, less what was forecast before the fault.
+
+    Without what apps took to ask: here they ask seldom, and that is no property of a region.
+    """
     rpo_events: list[int] = []
     faults: list[str] = []
     """The words of what was drawn, in the order of their times."""
@@ -73,6 +78,7 @@ def run_one(drill: Drill, seed: int) -> SeedResult:
         sentence=verdict.sentence[:500],
         violation="" if first is None else kind_of_violation(first.sentence, drill.topology.regions),
         rto_seconds=rto_seconds,
+        forecast_errors_seconds=forecast_errors(verdict),
         rpo_events=rpo_events,
         faults=kinds,
         coverage=coverage_of(ran.entries),
@@ -93,6 +99,15 @@ def figures_of(verdict: Verdict) -> tuple[list[float], list[int]]:
     """RTO of every failover that was measured, and the RPO of all of them together."""
     rto = [failover.rto_seconds for failover in verdict.failovers if failover.rto_seconds is not None]
     return rto, [] if verdict.rpo_events is None else [verdict.rpo_events]
+
+
+def forecast_errors(verdict: Verdict) -> list[float]:
+    """Seconds until the gate was open less the forecast, of failovers that the formula speaks of."""
+    return [
+        round(one.forecast_error_seconds - one.first_answer_seconds, 3)
+        for one in verdict.failovers
+        if one.within is not None and one.forecast_error_seconds is not None and one.first_answer_seconds is not None
+    ]
 
 
 def run_and_keep(drill: Drill, seed: int, directory: Path, replay: str) -> Verdict:

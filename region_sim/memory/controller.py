@@ -98,6 +98,7 @@ class ControllerPart:
     """One start of a controller process; wired as `services.controller.server.built` does."""
 
     def __init__(self, site: MemorySite, store: LeaseStore) -> None:
+        self._world = site.world
         world, settings, region, clock = site.world, site.world.settings, site.region, site.clock
         self._session = world.session(site.name)
         metrics = ControllerMetrics(CollectorRegistry())
@@ -194,8 +195,9 @@ class ControllerPart:
         )
 
     def _etcd_leader(self) -> str | None:
+        """As a placement that only looks would say it: a shipped controller asks, also where it moves nothing."""
         placement = self.attendants.placement
-        return None if placement is None else placement.leader_site
+        return self._world.etcd.leader or None if placement is None else placement.leader_site
 
     def _routes(self, store: LeaseStore) -> RouteBook:
         routes = RouteBook()

@@ -145,8 +145,8 @@ def worst_terms(times: ControlTimes, *, etcd_leader_too: bool) -> Terms:
 def expected_terms(times: ControlTimes, *, place: int, etcd_leader_too: bool) -> Terms:
     """The mean of each part over the moment of the death, as far as settings say it; the rest is the correction."""
     if etcd_leader_too:
-        # The new leader gives every lease its whole time again, however much of it was over.
-        lease = times.etcd_election * 0.75 + times.lease_ttl + SCAN_SECONDS / 2
+        # An election takes one to two time-outs; the new leader gives every lease its whole time again and one more.
+        lease = (1.5 + 1.0) * times.etcd_election / 2 + times.lease_ttl + SCAN_SECONDS / 2
     else:
         lease = times.lease_ttl - times.renew_interval / 2 + SCAN_SECONDS / 2
     return Terms(lease=lease, detection=place * times.rank_delay, opening=0.0)
