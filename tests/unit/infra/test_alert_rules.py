@@ -23,7 +23,7 @@ LEVELS = re.compile(r"(region|deployment):[a-z0-9_]+:[a-z0-9_]+")
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
 def test_promtool_accepts_the_rules(path: Path) -> None:
     """Syntax, and what promtool lints."""
-    promtool("check", "rules", path)
+    promtool("check", "rules", "--lint-fatal", path)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
@@ -58,6 +58,13 @@ def test_every_alert_is_there_and_tried() -> None:
     tried = "\n".join(case.read_text() for case in CASES)
     fires = {name for name in ALERTS if f'alertname="{name}", alertstate="firing"' in tried}
     assert fires == ALERTS
+
+
+def test_every_drill_has_its_case() -> None:
+    """A drill that comes new must say whom it wakes, or that it wakes nobody."""
+    (drills,) = [case for case in CASES if case.name == "drills.yml"]
+    named = set(re.findall(r"[a-z]+(?:-[a-z]+)+", " ".join(re.findall(r"- name: (.*)", drills.read_text()))))
+    assert named >= {path.stem for path in (ROOT / "region_sim" / "drills").glob("*.toml")}
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
