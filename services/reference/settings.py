@@ -26,6 +26,7 @@ CLASSES: Final = (
     "services.inference.settings:InferenceSettings",
     "services.replicator.settings:ReplicatorSettings",
     "services.controller.settings:ControllerSettings",
+    "services.common.tracing_settings:TracingSettings",
 )
 """By name: a process's settings are not imported before somebody asks for them."""
 

@@ -218,8 +218,11 @@ def all_settings() -> list[str]:
 
     region, kafka = _settings()
     tables = [as_toml(region), as_toml(kafka)]
-    for service in ("inference", "processor", "gateway"):
-        module = import_module(f"services.{service}.settings")
+    for place in (
+        *(f"{service}.settings" for service in ("inference", "processor", "gateway")),
+        "common.tracing_settings",
+    ):
+        module = import_module(f"services.{place}")
         for found in vars(module).values():
             is_own = (
                 isinstance(found, type) and issubclass(found, ServiceSettings) and found.__module__ == module.__name__
