@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from services.common.clock import Clock
-from services.common.logging import get_logger
+from services.common.logging import bind_process, get_logger
 from services.common.waiting import news_within
 from services.controller.blockers import is_last_resort, own_blocker, right_to_act
 from services.controller.board import LeaseBoard, serving_epoch
@@ -194,6 +194,7 @@ class Controller:
         self.metrics.last_seen.set(self.mirror.confirmed_ms / 1000)
         self.metrics.epoch_generation.set(max(0, self.election.seen.epoch[0]))
         self.metrics.epoch.set(max(0, self.election.seen.epoch[1]))
+        bind_process(epoch=list(self.election.seen.epoch))
         self.metrics.lease_left.set(max(0.0, view.term.deadline - now.boottime) if view.term is not None else 0.0)
         self.metrics.paused.set(view.store.pause is not None)
 
