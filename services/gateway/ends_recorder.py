@@ -35,6 +35,7 @@ class EndsRecorder:
         changes = self._ends.take_changes()
         if changes is None:
             return
+        self._metrics.ends_records.inc()
         try:
             await raise_acknowledged_ends(self._store, self._name, changes)
         except CoordinationError as error:

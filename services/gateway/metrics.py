@@ -77,6 +77,9 @@ class GatewayMetrics:
             "Acknowledged events that the best peer does not hold; NaN when that cannot be told.",
             registry=registry,
         )
+        self.ends_records = Counter(
+            "meridian_gateway_acknowledged_ends_records_total", "Attempts to record acknowledged ends.", registry=registry
+        )
         self.ends_not_recorded = Counter(
             "meridian_gateway_acknowledged_ends_not_recorded_total",
             "Attempts to record acknowledged ends that failed.",
