@@ -78,7 +78,9 @@ class GatewayMetrics:
             registry=registry,
         )
         self.ends_records = Counter(
-            "meridian_gateway_acknowledged_ends_records_total", "Attempts to record acknowledged ends.", registry=registry
+            "meridian_gateway_acknowledged_ends_records_total",
+            "Attempts to record acknowledged ends.",
+            registry=registry,
         )
         self.ends_not_recorded = Counter(
             "meridian_gateway_acknowledged_ends_not_recorded_total",
