@@ -45,6 +45,8 @@ LOOK_SECONDS: Final = 5.0
 REFRESH_SECONDS: Final = 10.0
 """An inbox that does not change is recorded this often all the same: up to then nothing else came."""
 RESTART_SECONDS: Final = 1.0
+CUT_CONFIRMED_SECONDS: Final = 3.0
+"""A broker that has just come back may not know at once where the inbox ends; a cut does not heal."""
 STALL_SECONDS: Final = 0.05
 END_SECONDS: Final = 2.0
 READ_EVENTS_MAX: Final = 5_000
@@ -154,14 +156,23 @@ class Inbox:
         """Look how far the inbox reaches, and record it."""
         partitions = await self._found()
         recorded_at = float("-inf")
+        check_at: float | None = None
+        checked = False
         while True:
             at_ms = self._core.clock.unix_ms()
             try:
                 ends = await self._shape.ends(self._topic, partitions)
                 self._marks = msgspec.structs.replace(self._marks, at_ms=at_ms, ends=ends)
                 self._problem = ""
+                now = self._core.clock.monotonic()
+                check_at = now + CUT_CONFIRMED_SECONDS if check_at is None else check_at
+                if not checked and now >= check_at:
+                    await self._look_for_a_cut(ends)
+                    checked = True
             except BrokerUnreachable as error:
                 self._problem = str(error)
+            except CoordinationError as error:
+                log.warning("whether the inbox was cut is not known", reason=str(error))
             if any(self._marks.ends.values()):
                 self._used.set()
                 now = self._core.clock.monotonic()
@@ -172,6 +183,15 @@ class Inbox:
                     recorded_at = now
                     await self._record()
             await asyncio.sleep(self._core.settings.inbox_interval_seconds)
+
+    async def _look_for_a_cut(self, ends: dict[int, int]) -> None:
+        """An inbox that ends before what was known to be in it (a power loss): what was not moved of that is gone."""
+        known = await inbox_marks(self._store, self._topic)
+        for partition, end in known.ends.items():
+            start = max(known.moved.get(partition, 0), ends.get(partition, 0))
+            if start < end:
+                log.error("the inbox was cut", partition=partition, known_end=end, found=ends.get(partition, 0))
+                self._heard(Gap(partition, start, end))
 
     async def _found(self) -> int:
         while True:
