@@ -24,6 +24,11 @@ TELL_SECONDS: Final = 5.0
 """What is no news is told to the other controllers this often: each telling is a write of the coordination store."""
 
 
+START_SECONDS_MAX: Final = 30.0
+"""A region that is not ready so long after its controller was started is asked all the same, and shown as lost."""
+READY_SECONDS: Final = 0.25
+
+
 @dataclass(frozen=True, slots=True)
 class CanaryPlan:
     """How canaries are sent: see ControllerSettings."""
@@ -70,14 +75,19 @@ class CanarySender:
         plan: CanaryPlan,
         metrics: CanaryMetrics,
         acts: Callable[[], Epoch | None],
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`acts`: the epoch under which this region may act now; None when it may not."""
+        """`acts`: the epoch under which this region may act now; None when it may not.
+
+        `is_ready`: whether its processes all say that they are ready; asked until they do for the first time.
+        """
         self._session = session
         self._gateway_url = gateway_url
         self._clock = clock
         self._plan = plan
         self._metrics = metrics
         self._acts = acts
+        self._is_ready = is_ready
         self._sent = self._lost = 0
         self._told_at = float("-inf")
         self.reading: CanaryReading | None = None
@@ -86,7 +96,10 @@ class CanarySender:
         """What the other controllers are told: it changes when there is news, and else now and then."""
 
     async def run(self) -> None:
-        """Send for ever, one each interval."""
+        """Send for ever, one each interval, once the region has started: what is not up yet loses nothing."""
+        until = self._clock.monotonic() + START_SECONDS_MAX
+        while not self._is_ready() and self._clock.monotonic() < until:
+            await self._clock.sleep(READY_SECONDS)
         while True:
             began = self._clock.monotonic()
             await self.send()

@@ -220,7 +220,15 @@ def _canary(
         settings.gateway_token.reveal(),
     )
     metrics = CanaryMetrics(controller.metrics.registry)
-    return CanarySender(session, region.gateway_url, controller.clock, plan, metrics, controller.rightful_epoch)
+    return CanarySender(
+        session,
+        region.gateway_url,
+        controller.clock,
+        plan,
+        metrics,
+        acts=controller.rightful_epoch,
+        is_ready=lambda: controller.observer.data.sick is None,
+    )
 
 
 def _web_app(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,13 +13,12 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from services.controller.answers import RegionLine, StatusAnswer, explain
+from services.controller.answers import RegionLine, explain
 from services.controller.canary import CanaryReading, in_short, in_words, judge
-from services.controller.canary_sender import TELL_SECONDS, CanaryMetrics, CanaryPlan, CanarySender
-from services.controller.client import Leader
+from services.controller.canary_sender import START_SECONDS_MAX, TELL_SECONDS, CanaryMetrics, CanaryPlan, CanarySender
 from services.controller.model import CandidateStatus, Limits, Now, StoreView, View
-from services.controller.status import text
 from services.gateway.client import CanaryAnswer
+from tests.support.poll import wait_until_async
 from tests.support.turned_clock import TurnedClock
 
 EPOCH = (1, 7)
@@ -88,7 +89,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def sending() -> AsyncIterator[tuple[CanarySender, Gateway, TurnedClock, CollectorRegistry]]:
+async def sending(
+    is_ready: Callable[[], bool] = lambda: True,
+) -> AsyncIterator[tuple[CanarySender, Gateway, TurnedClock, CollectorRegistry]]:
     """A sender and the gateway that it asks."""
     gateway, clock, registry = Gateway(), TurnedClock(), CollectorRegistry()
     app = web.Application()
@@ -100,7 +103,8 @@ async def sending() -> AsyncIterator[tuple[CanarySender, Gateway, TurnedClock, C
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     async with aiohttp.ClientSession() as session:
         plan = CanaryPlan(1.0, 400, "lamp", "a-token-of-the-gateway")
-        yield CanarySender(session, url, clock, plan, CanaryMetrics(registry), lambda: EPOCH), gateway, clock, registry
+        metrics = CanaryMetrics(registry)
+        yield CanarySender(session, url, clock, plan, metrics, lambda: EPOCH, is_ready), gateway, clock, registry
     await runner.cleanup()
 
 
@@ -163,6 +167,21 @@ async def test_what_is_no_news_is_told_now_and_then() -> None:
         assert sender.told == sender.reading != again
 
 
+@pytest.mark.parametrize("starts", [True, False])
+async def test_a_region_that_starts_loses_nothing_and_one_that_does_not_start_is_seen(*, starts: bool) -> None:
+    """Not before its processes are ready; but whoever never gets ready is not passed over for ever."""
+    asked, ready_after = itertools.count(), 3 if starts else 1_000_000
+    async with sending(lambda: next(asked) >= ready_after) as (sender, gateway, clock, _):
+        gateway.answer = ANSWERED if starts else LOST
+        began = clock.monotonic()
+        working = asyncio.ensure_future(sender.run())
+        await wait_until_async(lambda: sender.reading is not None, what="the first canary")
+        working.cancel()
+        assert sender.reading is not None
+        assert (sender.reading.lost == 0) == starts
+        assert (clock.monotonic() - began < START_SECONDS_MAX) == starts
+
+
 def test_explain_has_a_line_for_it_that_blocks_nothing() -> None:
     """It is what would be seen, not a condition: the conditions are asked about one by one above it."""
     lost = msgspec.structs.replace(READING, reached="", latency_ms=None, problem="the processor did not fold it")
@@ -179,28 +198,15 @@ def test_explain_has_a_line_for_it_that_blocks_nothing() -> None:
     assert "did not arrive" in in_words(lost)
 
 
-def test_status_shows_it_in_a_column_and_what_is_wrong_below() -> None:
-    """`-` where nothing is known."""
+def test_a_column_says_how_far_the_newest_came() -> None:
+    """`-` where nothing is known; never a number for one that was lost."""
+    lost = msgspec.structs.replace(READING, reached="", latency_ms=None, problem="the gateway is gone")
+    assert [in_short(reading) for reading in (None, READING, lost)] == ["-", "answer 12 ms", "LOST"]
     line = RegionLine(
         region="east", role="active", serving=True, incarnation="east-1", blocker="", lag_events=0, lag_seconds=0.0,
         gateway_url="", canary=READING,
     )  # fmt: skip
-    gone = msgspec.structs.replace(READING, at_ms=8_000, reached="", latency_ms=None, problem="the gateway is gone")
-    found = StatusAnswer(
-        at_ms=10_000, region="east", sentence="", leader=Leader("east", EPOCH, "", serving=True), view_age_seconds=0.1,
-        lease_left_seconds=1.0, largest_epoch=EPOCH, etcd_leader=None, pause=None, operation=None, receipts_open=0,
-        regions=[
-            line,
-            msgspec.structs.replace(line, region="west", canary=gone),
-            msgspec.structs.replace(line, region="north", canary=None),
-        ],
-    )  # fmt: skip
-    shown = text(found)
-    rows = {row.split()[0]: row for row in shown.splitlines() if row.startswith(("east ", "west ", "north "))}
-    assert "answer 12 ms" in rows["east"]
-    assert "LOST" in rows["west"]
-    assert "canary of west, 2 s ago: the gateway is gone" in shown
-    assert msgspec.json.decode(msgspec.json.encode(found), type=StatusAnswer).regions[0].canary == READING
+    assert msgspec.json.decode(msgspec.json.encode(line), type=RegionLine) == line
 
 
 def test_an_entry_of_an_older_controller_is_read_without_one() -> None:
