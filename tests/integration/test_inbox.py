@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from infra.runtime.kafka import KafkaBroker
@@ -29,11 +32,13 @@ from tests.support.inboxes import (
     positions,
     publish,
     receipts,
+    until_drained,
     watermarks,
 )
-from tests.support.poll import wait_until, wait_until_async
+from tests.support.poll import wait_until_async
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 EVENTS = 3_000
 SLOW: dict[str, Any] = {"inbox_events_waiting_max": 100, "inbox_interval_seconds": 0.1}
 """Few may wait at once, so that a kill finds some moved, some under way, some not read."""
@@ -54,15 +59,8 @@ def bad_records() -> list[Record]:
 
 async def drained(gateway: GatewayProcess, bootstrap: str, life: str) -> None:
     """Wait until the position that is noted is the inbox's end."""
-
-    def is_drained() -> bool:
-        try:
-            noted = positions(bootstrap, life)
-        except KafkaException:
-            return False  # the broker is not back yet
-        return all(noted[p] == end for p, (_, end) in enumerate(watermarks(bootstrap, life)) if end)
-
-    await asyncio.to_thread(wait_until, is_drained, 40, f"an empty inbox; the gateway's log: {gateway.log_path}")
+    what = f"an empty inbox; the gateway's log: {gateway.log_path}"
+    await asyncio.to_thread(until_drained, bootstrap, life, 90, what)
 
 
 async def test_a_gateway_killed_in_the_middle_loses_and_doubles_nothing(kafka: KafkaBroker, tmp_path: Path) -> None:
@@ -162,6 +160,21 @@ async def test_what_is_moved_is_removed_and_what_is_gone_before_has_a_receipt(
         ]
         marks = await inbox_marks(store, inbox_topic(life))
         assert (marks.lag(), sum(marks.ends.values())) == (0, len(good))
+
+
+async def test_the_first_app_of_the_documentation_works(kafka: KafkaBroker, tmp_path: Path) -> None:
+    """As it stands on the page, with another address and name: it prints where its event lies."""
+    make_life(kafka.bootstrap, "docs-2")
+    page = (ROOT / "docs" / "start" / "kafka-app.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = code.replace("127.0.0.1:19092", kafka.bootstrap).replace("east-", "docs-")
+    async with GatewayProcess(tmp_path, kafka.bootstrap, "docs-2") as gateway:
+        app = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        said, _ = await app.communicate()
+        assert app.returncode == 0, gateway.log_text()[-2000:]
+        (partition, offset), index = ast.literal_eval(said.decode())
+        frames = await asyncio.to_thread(raw_frames, kafka.bootstrap, events_log("docs-2"))
+        assert frames[partition, offset].row(index).item == "sku-2"
 
 
 def is_clean(bootstrap: str, life: str) -> bool:

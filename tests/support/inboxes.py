@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from services.gateway.inbox.letters import InboxReceipt
@@ -26,6 +27,7 @@ from streams.logs import (
 )
 from tests.support.gateway_parts import event
 from tests.support.gateway_process import GatewayProcess
+from tests.support.poll import wait_until
 
 Record = tuple[bytes | None, dict[str, bytes]]
 Place = tuple[int, int]
@@ -85,19 +87,47 @@ async def figure(gateway: GatewayProcess, outcome: str) -> float:
 
 def watermarks(bootstrap: str, incarnation: str) -> list[Place]:
     """First and next offset of each partition of the inbox."""
-    consumer = Consumer(consumer_settings(bootstrap, "marks"))
-    topic = inbox_topic(incarnation)
-    found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in range(PARTITIONS)]
-    consumer.close()
-    return found
+    with _asking(bootstrap, incarnation) as consumer:
+        return [_marks(consumer, incarnation, partition) for partition in range(PARTITIONS)]
 
 
 def positions(bootstrap: str, incarnation: str) -> dict[int, int]:
     """The positions that were noted."""
+    with _asking(bootstrap, incarnation) as consumer:
+        return _noted(consumer, incarnation)
+
+
+def until_drained(bootstrap: str, incarnation: str, timeout_seconds: float, what: str) -> None:
+    """Wait until all that is in the inbox is moved, and that is noted. A broker may be away meanwhile."""
+    with _asking(bootstrap, incarnation) as consumer:
+
+        def is_drained() -> bool:
+            try:
+                noted = _noted(consumer, incarnation)
+                ends = [_marks(consumer, incarnation, partition)[1] for partition in range(PARTITIONS)]
+            except KafkaException:
+                return False
+            return sum(ends) > 0 and all(noted[p] == end for p, end in enumerate(ends) if end)
+
+        wait_until(is_drained, timeout_seconds, what)
+
+
+@contextmanager
+def _asking(bootstrap: str, incarnation: str) -> Iterator[Consumer]:
     consumer = Consumer(consumer_settings(bootstrap, f"{incarnation}.inbox-mover"))
-    found = consumer.committed([TopicPartition(inbox_topic(incarnation), p) for p in range(PARTITIONS)], timeout=10)
-    consumer.close()
-    return {place.partition: place.offset for place in found}
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def _marks(consumer: Consumer, incarnation: str, partition: int) -> Place:
+    return consumer.get_watermark_offsets(TopicPartition(inbox_topic(incarnation), partition), timeout=10)
+
+
+def _noted(consumer: Consumer, incarnation: str) -> dict[int, int]:
+    places = [TopicPartition(inbox_topic(incarnation), partition) for partition in range(PARTITIONS)]
+    return {place.partition: place.offset for place in consumer.committed(places, timeout=10)}
 
 
 def receipts(bootstrap: str, incarnation: str) -> list[InboxReceipt]:
