@@ -54,7 +54,7 @@ async def console_world(
     deployment = deployment_of(tmp_path, "east", "west")
     store = MemoryStore(SystemClock())
     wanted = msgspec.convert(
-        {"look_ms": 200, "drills": drills or tmp_path / "drills", **settings},
+        {"drills": drills or tmp_path / "drills", **settings},
         ConsoleSettings,
         dec_hook=lambda _, value: value,
     )

@@ -255,7 +255,7 @@ async def test_a_change_of_the_lease_reaches_the_page_at_once(tmp_path: Path) ->
             took = asyncio.get_running_loop().time() - at
             watching.close()
             assert console.watch.seen.regions["east"].lease.problem
-    assert took < 0.5
+    assert took < 2.5
 
 
 async def test_probes_and_metrics(tmp_path: Path) -> None:
