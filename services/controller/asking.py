@@ -32,7 +32,13 @@ class Refused(Exception):
         return str(self.problem.get("remedy", ""))
 
 
-def ask(deployment: Deployment, path: str, body: object = None, region: str = "") -> bytes:
+def ask(
+    deployment: Deployment,
+    path: str,
+    body: object = None,
+    region: str = "",
+    seconds_max: float = ANSWER_SECONDS,
+) -> bytes:
     """GET, or POST `body` as JSON, at the first controller that answers, or at that of `region`.
 
     An answer "the store is silent" is no answer as long as another region may know more. Raises NoController, Refused.
@@ -43,7 +49,7 @@ def ask(deployment: Deployment, path: str, body: object = None, region: str = ""
         if region and site.name != region:
             continue
         try:
-            return _send(site.url("control") + path, body)
+            return _send(site.url("control") + path, body, seconds_max)
         except Refused as problem:
             if problem.problem.get("status") != 503:
                 raise
@@ -55,13 +61,13 @@ def ask(deployment: Deployment, path: str, body: object = None, region: str = ""
     raise NoController("no controller answers (" + "; ".join(silent or [f"there is no region {region!r}"]) + ")")
 
 
-def _send(url: str, body: object) -> bytes:
+def _send(url: str, body: object, seconds_max: float) -> bytes:
     if not url.startswith("http://"):
         raise SettingsError(f"{url} is no address of a controller")
     encoded = None if body is None else msgspec.json.encode(body)
     wanted = urllib.request.Request(url, data=encoded, headers={"Content-Type": "application/json"})  # noqa: S310 - above
     try:
-        with urllib.request.urlopen(wanted, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - checked above
+        with urllib.request.urlopen(wanted, timeout=seconds_max) as answer:  # noqa: S310 - checked above
             found: bytes = answer.read()
             return found
     except urllib.error.HTTPError as error:
