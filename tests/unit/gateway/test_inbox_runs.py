@@ -37,6 +37,7 @@ def test_the_position_moves_over_settled_runs_only(sizes: list[int], seed: int, 
             ready.said = chance.random() < 0.7
         runs.advance()
         assert all(offset >= runs.positions[0] for offset in open_offsets)
+        assert all(run.said for run, _ in slots if run.end <= runs.positions[0]), "moved before its receipt was there"
     for _, run in enumerate({id(run): run for run, _ in slots}.values()):
         run.told = run.said = True
     runs.advance()
