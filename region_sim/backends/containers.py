@@ -84,7 +84,9 @@ class ContainerHands:
 
     def kill_site(self, site: str, victims: list[ProcessIdentity]) -> None:
         """Kill its containers at once; Docker does not start again what it was told to kill."""
-        running = [name for name, container in self._inspected(self.services(site)).items() if container.pid]
+        names = [self.project.container(service) for service in self.services(site)[::-1]]
+        # Who was just looked at is known: asking again would be a moment in which half of a site is dead.
+        running = [name for name in names if run_file.is_alive(self._first.get(name))]
         docker(["kill", *running], KILL_SECONDS_MAX)
         self.signal(victims, signal.SIGKILL)
 

@@ -21,16 +21,23 @@ from testcontainers.core.network import Network
 
 from infra.runtime.etcd import ELECTION_MS, HEARTBEAT_MS
 from infra.runtime.etcd_members import http_json
-from infra.runtime.kafka import free_ports, server_properties
+from infra.runtime.kafka import free_ports
 from services.coordination.etcd import EtcdGatewayStore
 from tests.support.etcd import SITES
 from tests.support.poll import wait_until
 
 KAFKA = ("MERIDIAN_KAFKA_IMAGE", "apache/kafka:4.3.1")
 ETCD = ("MERIDIAN_ETCD_IMAGE", "gcr.io/etcd-development/etcd:v3.6.16")
-LOCAL_IMAGES = Path(__file__).resolve().parents[2] / "var" / "compose" / "images.env"
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL_IMAGES = ROOT / "var" / "compose" / "images.env"
+# A broker is started as docker-compose.multiregion.yml starts it, whichever image it is of.
+BROKER_FILES = (
+    "infra/docker/kafka/start.sh",
+    "infra/docker/kafka/common.properties",
+    "infra/runtime/log4j2.properties",
+)
+BROKER_START = "/opt/meridian/start.sh"
 START_SECONDS_MAX = 60.0
-CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 
 
 def image_or_skip(kind: tuple[str, str]) -> str:
@@ -130,7 +137,8 @@ class ContaineredBroker:
     @contextmanager
     def running(self) -> Iterator[ContaineredBroker]:
         """The broker, until the block ends, however it ends."""
-        container = DockerContainer(self._image, env=self._settings())
+        mounts = [(str(ROOT / there), f"/opt/meridian/{Path(there).name}", "ro") for there in BROKER_FILES]
+        container = DockerContainer(self._image, env=self._settings(), volumes=mounts, entrypoint=[BROKER_START])
         # One port inside and outside, because a broker tells its clients where it is.
         container.ports[f"{self.port}/tcp"] = ("127.0.0.1", self.port)
         with container as self._container:
@@ -157,17 +165,13 @@ class ContaineredBroker:
             raise
 
     def _settings(self) -> dict[str, str]:
-        """What brokers on processes are set to, as the public image takes it: a variable for each property."""
-        lines = server_properties(Path("/tmp/kafka"), self.port, 9093).splitlines()
-        settings = dict(line.split("=", 1) for line in lines)
-        del settings["controller.quorum.bootstrap.servers"]
-        settings |= {
-            "controller.quorum.voters": "1@localhost:9093",
-            "listeners": f"PLAINTEXT://0.0.0.0:{self.port},CONTROLLER://localhost:9093",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+        """Of the compose file's own start script: a region whose name is this machine's."""
+        return {
+            "MERIDIAN_SITE": "127.0.0.1",
+            "MERIDIAN_KAFKA_PORT": str(self.port),
+            "MERIDIAN_KAFKA_QUORUM": "9093",
+            "MERIDIAN_SITE_DIRECTORY": "/tmp",
         }
-        environment = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in settings.items()}
-        return {**environment, "CLUSTER_ID": CLUSTER_ID}
 
     def _serves(self) -> bool:
         from confluent_kafka import KafkaException
