@@ -212,11 +212,11 @@ def _region_line(
     name: str, seen: Seen, status: StatusSaid | None, leader: LeaderSaid | None, now_seconds: float, *, known: bool
 ) -> RegionLine:
     region = seen.regions[name]
-    own = region.status.value if region.status.is_fresh(now_seconds, FRESH_SECONDS) else None
+    answers = _answers(region, now_seconds)
+    own = region.status.value if answers and region.status.is_fresh(now_seconds, FRESH_SECONDS) else None
     said_by = own or status
     line = said_by.line(name) if said_by is not None else None
     is_active = leader is not None and leader.region == name
-    answers = _answers(region, now_seconds)
     promotable, blocker = _promotable(region, line, is_active=is_active, answers=answers)
     if not known:
         silent = "the coordination store is silent" if answering(seen, now_seconds) else "no controller answers"
@@ -226,7 +226,7 @@ def _region_line(
     canary_level, canary_words = wording.canary(
         canary, said_by.at_ms if said_by is not None else 0, is_active=is_active
     )
-    explained = region.explain.value if region.explain.is_fresh(now_seconds, FRESH_SECONDS) else None
+    explained = region.explain.value if answers and region.explain.is_fresh(now_seconds, FRESH_SECONDS) else None
     return RegionLine(
         name=name,
         role="active" if is_active else "unknown" if not known else "passive" if answers else "silent",

@@ -121,6 +121,7 @@ def test_what_was_heard_long_ago_is_not_known() -> None:
     assert shown(heard, NOW + FRESH_SECONDS - 0.2).known
     later = shown(heard, NOW + FRESH_SECONDS + 0.2)
     assert (later.known, later.headline.level) == (False, "unknown")
+    assert later.headline.title == "No controller answers"
 
 
 def test_a_silent_store_leaves_nothing_known() -> None:
@@ -160,6 +161,15 @@ def test_a_holder_whose_controller_is_silent_is_no_good_news() -> None:
     found = shown(seen(east=None, west=lease("west", leader("east", 7))))
     assert found.headline.level == "warning"
     assert found.headline.title == "east holds the lease, but its controller does not answer"
+
+
+def test_the_last_words_of_a_silent_controller_are_not_repeated() -> None:
+    """`it may act` was true when it was said."""
+    heard = seen(east=lease("east", leader("east", 7)), west=lease("west", leader("east", 7)))
+    assert shown(heard).regions[0].sentence == "no action"
+    heard.regions["east"].lease = heard.regions["east"].lease.failed("connection refused")
+    found = shown(heard).regions[0]
+    assert (found.sentence, found.heard) == ("", "its controller does not answer: connection refused")
 
 
 def test_a_holder_that_does_not_serve_yet() -> None:
