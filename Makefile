@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup train-env demo test test-docker lint format quality bench drill-alerts mutants images compose-up compose-down compose-plugin clean
+.PHONY: help setup train-env demo test test-console test-docker lint format quality bench drill-alerts mutants images compose-up compose-down compose-plugin clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,6 +24,9 @@ test: setup  ## Unit, contract, integration, end-to-end and style tests
 
 test-docker: setup  ## What needs images of Kafka and etcd: tests that start containers (make images builds them)
 	@$(BIN)/pytest -m docker
+
+test-console: setup  ## The console beside two real regions, one of which dies, and open for two hours' worth of changes
+	@$(BIN)/pytest -s tests/e2e/test_console_failover.py
 
 lint: setup  ## Format, lint, types and import direction
 	@$(BIN)/ruff format --check .
