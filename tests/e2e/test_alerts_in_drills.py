@@ -7,6 +7,7 @@ something and keeps it broken for two minutes, in which the right alerts must fi
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ QUIET_SECONDS = 70
 BROKEN_SECONDS = 120.0
 """Within which an alert has to fire: what is asked of it."""
 SERIES_MAX = 2_000
-HALF_LOAD = {"load.searches_per_second": 15.0, "load.events_per_second": 50.0}
+HALF_LOAD = {"load.searches_per_second": 10.0, "load.events_per_second": 30.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,16 @@ CASES = (
 )
 
 
+def starved() -> str | None:
+    """Why nothing that happens here would say anything about alerts; None when the machine has time for a drill.
+
+    Regions on a machine with three times as much to do as it can are not well: leases run out, canaries are lost, and
+    alerts are right to say so.
+    """
+    waiting, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"{waiting:.0f} processes want {cores} cores: regions would not be well" if waiting > 3 * cores else None
+
+
 def drill(case: Case, deployment: LocalDeployment, out: Path) -> dict[str, float]:
     """Carry it out on the deployment; the unix seconds at which each phase began."""
     changes = [f"{name}={value}" for name, value in HALF_LOAD.items()]
@@ -81,6 +92,8 @@ def test_nothing_fires_until_something_breaks_and_then_the_right_alerts_do(case:
     """A clean run, and the drill, over Prometheus' own API; panels and scrapes on the way."""
     if case.network == "namespaces" and (reason := unavailable()) is not None:
         pytest.skip(f"no network namespaces here: {reason}")
+    if (busy := starved()) is not None:
+        pytest.skip(busy)
     with running_deployment(tmp_path / "d", network=case.network) as (deployment, _):
         config = tmp_path / "prometheus.yml"
         config.write_text(meridian("prometheus-targets", "--data-dir", str(deployment.directory), "--config").stdout)
