@@ -75,12 +75,13 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     inbox: bool = True
     """Whether events that apps publish to the inbox by Kafka are moved into the log."""
     inbox_keep_seconds: PositiveSeconds = 3600.0
-    """How long a record stays in the inbox after it was moved: it holds raw identifiers. Others stay until then."""
+    """A record that is moved is removed from the inbox so long after it arrived: it holds raw identifiers."""
     inbox_lag_seconds_max: PositiveSeconds = 60.0
     """Beyond this age of the oldest record that was not moved, readiness notes that the inbox is behind."""
     inbox_events_waiting_max: Positive = 40_000
     """Events that were read from the inbox and not acknowledged by the log; beyond it, nothing more is read."""
     inbox_bytes_waiting_max: Positive = 64 << 20
+    """Bytes of such events; beyond it, nothing more is read either."""
     inbox_interval_seconds: PositiveSeconds = 1.0
     """How often it is recorded how far the inbox reaches and is moved: what a receipt can know of it."""
 
