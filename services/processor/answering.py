@@ -104,7 +104,7 @@ class Answerer:
         similar: Ladder | None = None,
         tracer: Tracer = NO_TRACER,
     ) -> None:
-        self._tracer = tracer
+        self.tracer = tracer
         self.canaries = CanaryTrails(clock)
         self._changes = changes
         self._region = region
@@ -174,7 +174,7 @@ class Answerer:
 
     async def _traced(self, ask: Ask, appended_ms: int) -> None:
         """Answer under the trace that came with the ask: this task is where it is the current one."""
-        with entered(self._tracer.continued(ask.trace)) as trace:
+        with entered(self.tracer.continued(ask.trace)) as trace:
             error = "it was cancelled, or failed"
             try:
                 await self._answer(ask, appended_ms)

@@ -203,9 +203,8 @@ def assemble(
     seen = EpochsSeen(settings.silence_ms / 1000)
     failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     delivery = _delivery(region, settings, lambda error: _settle(failure, error))
-    logs = restored.logs
+    logs, known_logs = restored.logs, KnownLogs(restored.logs)
     watch = _watch(group, logs, state, seen, region, settings, clock)
-    known_logs = KnownLogs(logs)
     leadership = lead(group, known_logs, region, settings, clock)
     items = Catalogue(state.catalogue)
     featurizer = ModelFeaturizer(items, restored.index.read, settings.candidates_max)
@@ -235,10 +234,8 @@ def assemble(
         asks_frame_max=settings.asks_frame_max,
         own_log=events_log(identity.incarnation),
     )
-    live.tracer = tracer
     intake = _intake(identity, restored, watch, seen, delivery, live, clock)
-    is_passive = partial(_is_passive, leadership)
-    app = make_app(_faust(region, group, settings), seen, clock.monotonic, is_passive)
+    app = make_app(_faust(region, group, settings), seen, clock.monotonic, partial(_is_passive, leadership))
     add_events_agent(app, list(logs.incarnations), intake, lambda error: _settle(failure, error))
     return Assembly(
         group=group,

@@ -8,7 +8,6 @@ import msgspec
 
 from services.common.clock import Clock
 from services.common.logging import get_logger
-from services.common.tracing import NO_TRACER, Tracer
 from services.processor.answering import Answerer
 from services.processor.catalogue_follower import CatalogueFollower
 from services.processor.fold_meter import FoldMeter
@@ -61,7 +60,6 @@ class Live:
         self._own_log = own_log
         self.fold: FoldMeter | None = None
         """Who measures the fold, once the intake is there."""
-        self.tracer: Tracer = NO_TRACER
         self._dropping: set[Place] = set()
         self._newest_appended_ms: dict[str, int] = {}
 
@@ -89,7 +87,7 @@ class Live:
 
     def _trace(self, record: LogRecord, applied: Applied, seconds: float, parent: bytes) -> None:
         """Continue the span that wrote the frame: it stands in the record, because a thread lies between the two."""
-        trace = self.tracer.continued(parent.decode("ascii", "replace"))
+        trace = self.answerer.tracer.continued(parent.decode("ascii", "replace"))
         if not trace.recorded:
             return
         folded = trace.began
