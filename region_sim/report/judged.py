@@ -31,6 +31,13 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """Index of the first entry of the history that breaks it; None: none does, or it is not known."""
 
 
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """What was forecast right before a fault."""
+
+    seconds: float
+    seconds_max: float = 0.0
+
+
 class Failover(msgspec.Struct, frozen=True, kw_only=True):
     """One change of the active region, as the verdict tells it."""
 
@@ -45,6 +52,8 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True):
     first_answer_seconds: float | None = None
     bound_seconds: float | None = None
     bounds: dict[str, float] = {}
+    forecast: Forecast | None = None
+    forecast_error_seconds: float | None = None
     within: bool | None = None
     why: str = ""
 

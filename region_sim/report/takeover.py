@@ -163,11 +163,31 @@ def _table(found: Sequence[Failover]) -> Html:
                 one.cause or words.NOT_KNOWN,
                 *(_against(one.part(name), one.bounds.get(name)) for name in PARTS),
                 _against(one.rto_seconds, one.bound_seconds),
+                _forecast(one),
                 join([held, f" {one.why}" if one.why else ""]),
             )
         )
-    headings = ["Takeover", "Because of", *(said.capitalize() for said in PARTS.values()), "In all", "Within bounds"]
-    return table("Takeovers: measured, and what the formula allows", headings, rows, numbers=[2, 3, 4, 5, 6])
+    headings = [
+        "Takeover",
+        "Because of",
+        *(said.capitalize() for said in PARTS.values()),
+        "In all",
+        "Forecast",
+        "Within bounds",
+    ]
+    return table("Takeovers: measured, and what the formula allows", headings, rows, numbers=[2, 3, 4, 5, 6, 7])
+
+
+def _forecast(one: Failover) -> Html:
+    """What the new holder had forecast right before the fault, and by how much it was missed."""
+    if one.forecast is None:
+        return tag("span", words.NOT_KNOWN)
+    said = tag("span", words.seconds(one.forecast.seconds))
+    error = one.forecast_error_seconds
+    if error is None:
+        return said
+    side = "later" if error >= 0 else "sooner"
+    return join([said, tag("span", f" ({words.seconds(abs(error))} {side})", class_="quiet")])
 
 
 def _against(value: float | None, bound: float | None) -> Html:

@@ -11,6 +11,8 @@ Figure = float | int | bool | None
 TITLES: Final[dict[str, str]] = {
     "rto_seconds": "RTO",
     "rpo_events": "RPO",
+    "rto_forecast_seconds": "RTO as it was forecast",
+    "rto_forecast_error_seconds": "RTO less its forecast",
     "rto_worst_seconds": "RTO, the longest of all takeovers",
     "failover_count": "changes of the active region",
     "dead_letters": "dead letters",
