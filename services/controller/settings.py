@@ -59,7 +59,7 @@ class ControllerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unkn
     proof_wait_ms: Positive = 500
     """How long a processor may take to reach the frontier at which digests are compared."""
 
-    canary_interval_seconds: NotNegativeSeconds = 1.0
+    canary_interval_seconds: NotNegativeSeconds = 5.0
     """How often a heartbeat search is sent through this region; 0: never."""
     canary_deadline_ms: Positive = 1_000
     """A canary that did not arrive within this counts as lost. Twice what apps wait unless they say otherwise."""
