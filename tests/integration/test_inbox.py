@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from tests.support.inboxes import (
     publish,
     receipts,
     until_drained,
+    until_still,
     watermarks,
 )
 from tests.support.poll import wait_until_async
@@ -74,6 +77,8 @@ async def test_a_gateway_killed_in_the_middle_loses_and_doubles_nothing(kafka: K
     async with GatewayProcess(tmp_path, kafka.bootstrap, life, **SLOW) as gateway:
         for part in (1, 2):
             await until_moved(gateway, part * EVENTS / 8)
+            os.kill(gateway.pid, signal.SIGSTOP)  # the worker goes on: it reads, and notes what it believes
+            await asyncio.to_thread(until_still, kafka.bootstrap, life)
             gateway.kill()
             noted = await asyncio.to_thread(positions, kafka.bootstrap, life)
             assert sum(noted.values()) < len(places), "the kill came too late to find anything under way"

@@ -34,6 +34,8 @@ Place = tuple[int, int]
 STRUCTURED = {"content-type": b"application/cloudevents+json"}
 PARTITIONS = 4
 NOW_MS = 1_900_000_000_000
+STILL_LOOKS = 30
+"""With the pause between two, three times as long as a worker takes to note its position again."""
 
 
 def make_life(bootstrap: str, incarnation: str) -> None:
@@ -110,6 +112,18 @@ def until_drained(bootstrap: str, incarnation: str, timeout_seconds: float, what
             return sum(ends) > 0 and all(noted[p] == end for p, end in enumerate(ends) if end)
 
         wait_until(is_drained, timeout_seconds, what)
+
+
+def until_still(bootstrap: str, incarnation: str) -> None:
+    """Wait until the positions that are noted do not move any more."""
+    seen: list[dict[int, int]] = []
+    with _asking(bootstrap, incarnation) as consumer:
+
+        def is_still() -> bool:
+            seen.append(_noted(consumer, incarnation))
+            return len(seen) > STILL_LOOKS and all(noted == seen[-1] for noted in seen[-STILL_LOOKS:])
+
+        wait_until(is_still, 20, "positions that stand still")
 
 
 @contextmanager
