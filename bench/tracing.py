@@ -15,6 +15,8 @@ import argparse
 import asyncio
 import json
 import os
+import signal
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -134,6 +136,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=200)
     parser.add_argument("--concurrency", type=int, default=4)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the regions are taken down in that case too
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         traced = Side(stack.enter_context(running_region(Path(directory) / "with")))
         plain = Side(stack.enter_context(running_region(Path(directory) / "without", WITHOUT)))
