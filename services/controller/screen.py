@@ -33,7 +33,9 @@ def screen(found: StatusAnswer, around: Surroundings, deployment_id: str) -> lis
     for line in found.regions:
         cells = _cells(line, found, around)
         widths = (width for _, width in COLUMNS)
-        lines.append("".join(f"{cell:<{width - 1}} " for cell, width in zip(cells, widths, strict=False)).rstrip())
+        lines.append(
+            "".join(f"{cell:<{max(1, width - 1)}} " for cell, width in zip(cells, widths, strict=False)).rstrip()
+        )
     lines += _problems(found)
     lines += ["", "last decisions"]
     if around.decisions is None:
