@@ -71,7 +71,7 @@ def console(
 async def _serve(deployment: Deployment, settings: ConsoleSettings, door: socket.socket | None, *, json: bool) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    async with running(deployment, settings, SystemClock(), door=door) as (_, url):
+    async with running(deployment, settings, SystemClock(), door=door) as (console, url):
         read_only = settings.why_read_only() or ""
         if json:
             print(msgspec.json.encode(ConsoleUp(url=url, read_only=read_only)).decode(), flush=True)
@@ -79,7 +79,7 @@ async def _serve(deployment: Deployment, settings: ConsoleSettings, door: socket
             regions = ", ".join(site.name for site in deployment.regions)
             said = f"read-only: {read_only}" if read_only else "operators may act from it"
             print(f"console of {regions}: {url} ({said}). Ctrl-C ends it.", flush=True)
-        await stop.wait()
+        await console.until(stop)
 
 
 def _deployment(place: Path) -> Deployment:

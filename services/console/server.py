@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -45,6 +46,7 @@ class Console:
         self.feed = Feed(self._look, clock, self.metrics, settings.watchers_max)
         self.watch = Watch(deployment, session, clock, settings, self.feed.heard)
         self.operating = OperatingApi(deployment, settings, session, self.metrics, self._order)
+        self.working: asyncio.Future[None] | None = None
         self._clock = clock
         self._settings = settings
         self.app = self._web_app()
@@ -54,6 +56,18 @@ class Console:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.feed.run())
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Return when `stop` is set. Raises what ended the watching: a page that hears nobody any more is worse."""
+        assert self.working is not None
+        stopping = asyncio.ensure_future(stop.wait())
+        waited: list[asyncio.Future[Any]] = [stopping, self.working]
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if self.working.done():
+                await self.working
+        finally:
+            stopping.cancel()
 
     def _look(self) -> tuple[Picture, Times]:
         now = self._clock.monotonic()
@@ -97,9 +111,9 @@ async def serve(loaded: LoadedSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set. Raises SettingsError."""
     settings = loaded[ConsoleSettings]
     assert isinstance(settings, ConsoleSettings)
-    async with running(load_deployment(settings.deployment), settings, SystemClock()) as (_, url):
+    async with running(load_deployment(settings.deployment), settings, SystemClock()) as (console, url):
         log.info("listening", url=url)
-        await stop.wait()
+        await console.until(stop)
 
 
 @asynccontextmanager
@@ -117,14 +131,12 @@ async def running(
         console = Console(deployment, settings, session, clock)
         wanted = settings.port if port is None else port
         async with _listening(console.app, settings.host, wanted, door) as bound:
-            working = asyncio.ensure_future(console.run())
+            console.working = asyncio.ensure_future(console.run())
             try:
                 yield console, f"http://{_shown(settings.host)}:{bound}/"
-                if working.done():
-                    await working
             finally:
-                working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
+                console.working.cancel()
+                await asyncio.gather(console.working, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ const acting = new Acting(at("act"));
 let picture = null;
 let line = "connecting";
 let said = "";
+let widthPx = document.documentElement.clientWidth;
 
 new Feed({
   told(all) {
@@ -46,7 +47,7 @@ document.addEventListener("visibilitychange", () => {
 function draw() {
   patch(at("deployment"), picture.deployment_id);
   patch(at("pausing"), pausing());
-  patch(at("copies-body"), copies(picture, at("copies-body").clientWidth));
+  patch(at("copies-body"), copies(picture, widthPx));
   patch(at("models-body"), models(picture));
   patch(at("drills-body"), drills(picture));
   drawAges();
@@ -103,6 +104,8 @@ function pausing() {
   return h("button", { type: "button", key: "pause", onclick: () => acting.open(verb) }, picture.pause ? "Resume…" : "Pause…");
 }
 
-new ResizeObserver(() => {
-  if (picture !== null) patch(at("copies-body"), copies(picture, at("copies-body").clientWidth));
+// Asking for the width at each update would have the browser lay everything out each time.
+new ResizeObserver(([entry]) => {
+  widthPx = entry.contentRect.width;
+  if (picture !== null) patch(at("copies-body"), copies(picture, widthPx));
 }).observe(at("copies-body"));

@@ -271,3 +271,17 @@ async def test_probes_and_metrics(tmp_path: Path) -> None:
     ours = [line for line in lines if line.startswith("meridian_console")]
     assert "meridian_console_controllers_answering 0.0" in ours
     assert len(ours) < 40
+
+
+async def test_a_console_that_stops_watching_ends(tmp_path: Path) -> None:
+    """It would go on serving a page that is never right again."""
+    deployment = deployment_of(tmp_path, "east", "west")
+    async with console_of(deployment, tmp_path) as (console, _, _):
+
+        def broken() -> None:
+            raise RuntimeError("a bug")
+
+        console.feed.refresh = broken  # type: ignore[method-assign]
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.timeout(5):
+                await console.until(asyncio.Event())
