@@ -20,7 +20,6 @@ from services.receipts import Range, Receipt
 from tests.support.console_world import console_world
 from tests.support.small_region import deployment_of
 
-
 LOOKS = 5
 
 
