@@ -19,6 +19,7 @@ from services.region import run_file
 from services.region.run_file import is_alive
 from streams.logs import topics_of
 from tests.support.deployment import LocalDeployment, meridian, running_deployment
+from tests.support.metrics_budget import REGION_SERIES_MAX, SERIES_MAX, over_budget, series_of
 from tests.support.poll import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -60,6 +61,18 @@ def test_every_process_of_both_regions_is_ready_and_all_fit_into_three_gigabytes
     assert members(deployment, "north") == {"east": False, "west": False, "north": False}
     print(f"memory of two regions and a witness: {found['memory_bytes'] >> 20} MB")
     assert found["memory_bytes"] < MEMORY_BYTES_MAX
+
+
+def test_metrics_of_every_process_stay_within_their_budgets(deployment: LocalDeployment) -> None:
+    """Series by process and by region, and no label that holds a user, a query or an item."""
+    for site in deployment.deployment.regions:
+        series = 0
+        for process, listener in {**{name: name for name in SERIES_MAX}, "controller": "control"}.items():
+            with urllib.request.urlopen(f"{site.url(listener)}/metrics", timeout=10) as answer:
+                page = answer.read().decode()
+            assert over_budget(process, page) == []
+            series += series_of(page)
+        assert 100 < series < REGION_SERIES_MAX
 
 
 def test_a_second_start_is_refused_and_another_shape_as_well(deployment: LocalDeployment) -> None:
