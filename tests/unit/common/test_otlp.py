@@ -47,8 +47,8 @@ async def collector(received: list[ExportTraceServiceRequest], status: int = 200
 
 
 def settings(endpoint: str, **more: Any) -> TracingSettings:
-    """Impatient ones."""
-    return TracingSettings(otlp_endpoint=endpoint, export_interval_ms=20, export_timeout_ms=300, **more)
+    """Impatient ones, but for an answer that will come: the machine may be busy."""
+    return TracingSettings(otlp_endpoint=endpoint, export_interval_ms=20, **{"export_timeout_ms": 10_000, **more})
 
 
 def request_once(tracer: Tracer) -> None:
@@ -93,7 +93,9 @@ async def test_spans_arrive_with_parents_attributes_links_and_times() -> None:
 
 async def test_a_collector_that_is_down_costs_no_request_anything() -> None:
     """The queue is bounded, what does not fit or is not taken is counted, and closing takes a bounded time."""
-    export = OtlpExport("gateway", "east", settings(f"http://127.0.0.1:{free_port()}/v1/traces", export_queue_spans=50))
+    nobody = f"http://127.0.0.1:{free_port()}/v1/traces"
+    down = settings(nobody, export_queue_spans=50, export_timeout_ms=300)
+    export = OtlpExport("gateway", "east", down)
     tracer = Tracer("gateway", TracingSettings(), export=export)
     slowest = 0.0
     for _ in range(100):
@@ -103,7 +105,7 @@ async def test_a_collector_that_is_down_costs_no_request_anything() -> None:
     assert slowest < 0.1
     began = time.monotonic()
     await tracer.close()
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 10.0
     assert export.exported == 0
     assert export.dropped["queue_full"] > 0
     assert export.dropped["queue_full"] + export.dropped["not_taken"] + len(export._queue) == 300
@@ -118,7 +120,7 @@ async def test_a_collector_that_refuses_is_not_asked_for_ever() -> None:
         for wanted in (3, 6):
             request_once(tracer)
             await wait_until_async(lambda count=wanted: export.dropped["not_taken"] == count, 10, "the refusal")
-        await asyncio.wait_for(tracer.close(), 3)
+        await asyncio.wait_for(tracer.close(), 15)
     assert _count(received) == 6
 
 
