@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,12 +108,12 @@ def write_secrets(directory: Path, environment: Mapping[str, str]) -> dict[str, 
     if named and Path(named).is_file():
         found["ca"] = directory / "ca"
         shutil.copy(named, found["ca"])
-    lines: list[str] = []
-    for name in PIP_SETTINGS:
-        command = [sys.executable, "-m", "pip", "config", "get", f"global.{name}"]
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        value = environment.get(f"PIP_{name.upper().replace('-', '_')}") or said
-        lines += [f"{name} = {value}"] if value else []
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    settings = dict(re.findall(r"^global\.([a-z-]+)='(.*)'$", listed, re.MULTILINE))
+    variables = {name: f"PIP_{name.upper().replace('-', '_')}" for name in PIP_SETTINGS}
+    settings |= {name: environment[variable] for name, variable in variables.items() if variable in environment}
+    lines = [f"{name} = {settings[name]}" for name in PIP_SETTINGS if settings.get(name)]
     found["pip"] = directory / "pip"
     found["pip"].write_text("\n".join(["[global]", *lines, ""]))
     for path in found.values():
