@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from infra.runtime.kafka import KafkaBroker, running_broker
@@ -16,6 +17,10 @@ from tests.support.etcd import EtcdCluster
 
 if TYPE_CHECKING:  # what talks to Docker takes a second to import: only tests that are run pay for it
     from tests.support.containers import ContaineredEtcd
+
+# Speed is measured in bench/: on a busy machine a deadline for each example fails what is right.
+hypothesis.settings.register_profile("meridian", deadline=None)
+hypothesis.settings.load_profile("meridian")
 
 
 @pytest.fixture(scope="session")
