@@ -27,6 +27,7 @@ CLASSES: Final = (
     "services.replicator.settings:ReplicatorSettings",
     "services.controller.settings:ControllerSettings",
     "services.common.tracing_settings:TracingSettings",
+    "services.console.settings:ConsoleSettings",
 )
 """By name: a process's settings are not imported before somebody asks for them."""
 
