@@ -21,7 +21,9 @@ class ConsoleSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     TABLE: ClassVar[str] = "console"
 
     host: str = LOOPBACK
+    """Where the console listens."""
     port: Port = PORT_DEFAULT
+    """See `host`."""
     deployment: Path = Path("var/meridian")
     """The deployment's file, or the directory that holds it."""
     drills: Path = Path("drills")
@@ -37,6 +39,7 @@ class ConsoleSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     records_seconds: Annotated[float, msgspec.Meta(gt=0)] = 15.0
     """How often history and receipts are read when nothing points to a change of them."""
     drills_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    """How often the directory of drills is looked at."""
     watchers_max: Positive = 32
     """Pages that are kept up to date at the same time; one more is refused."""
 
