@@ -20,7 +20,7 @@ demo: setup  ## Two regions end to end, the active one wiped in the middle (DATA
 	@$(BIN)/region-sim run wipe-active --backend process --out runs/demo --set load.source=replay $(if $(DATA),--set "load.data=$(DATA)")
 
 test: setup  ## Unit, contract, integration, end-to-end and style tests
-	@$(BIN)/pytest -m "not slow and not docker"
+	@$(BIN)/python -m tests.parts
 
 test-docker: setup  ## What needs images of Kafka and etcd: tests that start containers (make images builds them)
 	@$(BIN)/pytest -m docker
