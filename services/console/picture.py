@@ -186,8 +186,17 @@ def _headline(
     if not leader.serving:
         title = f"{leader.region} holds the lease and does not serve yet"
         return Headline(level="warning", title=title, sentence=could)
+    return _serving(leader.region, regions, could)
+
+
+def _serving(name: str, regions: list[RegionLine], could: str) -> Headline:
+    """Of a region that says that it serves: a gate that is open is a word, a search that came back the thing itself."""
+    line = next((region for region in regions if region.name == name), None)
+    if line is not None and line.canary_level == "bad":
+        title = f"{name} is active, but its canary does not come back"
+        return Headline(level="warning", title=title, sentence=f"Its canary {line.canary_words}. {could}")
     is_safe = any(region.promotable == "yes" for region in regions)
-    return Headline(level="good" if is_safe else "warning", title=f"{leader.region} serves", sentence=could)
+    return Headline(level="good" if is_safe else "warning", title=f"{name} serves", sentence=could)
 
 
 def _successors(regions: list[RegionLine]) -> str:

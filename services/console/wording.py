@@ -46,13 +46,14 @@ def canary(found: CanarySaid | None, at_ms: int, *, is_active: bool) -> tuple[Le
     lost = f", {found.lost:,} of {found.sent:,} lost so far" if found.lost else ""
     if age_seconds > CANARY_SECONDS_MAX:
         return "unknown", f"the last one was {seconds(age_seconds)} ago{lost}"
-    if found.problem or not found.reached:
-        return "bad", f"lost: {found.problem or 'no answer came'}{lost}"
+    if not found.reached:
+        return "bad", f"did not arrive: {found.problem or 'no answer came'}{lost}"
     took = "" if found.latency_ms is None else f" in {found.latency_ms:.0f} ms"
-    if found.reached == "gate":
-        level: Level = "warning" if is_active else "good"
-        return level, f"reached the closed gate{took}{lost}"
-    return "good", f"answered{took}{lost}"
+    # One that arrived may still have something to say: that a lower rung scored it.
+    noted = f", {found.problem}" if found.problem else ""
+    at_gate = found.reached == "gate"
+    level: Level = "warning" if noted or (at_gate and is_active) else "good"
+    return level, f"{'reached the closed gate' if at_gate else 'answered'}{took}{noted}{lost}"
 
 
 def forecast(found: ForecastSaid | None) -> str:

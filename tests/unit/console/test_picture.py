@@ -190,6 +190,25 @@ def test_a_blocker_is_shown_word_for_word() -> None:
     assert "west: lag events: 9,000 of 5,000" in found.headline.sentence
 
 
+def test_a_holder_whose_canary_is_lost_does_not_look_well() -> None:
+    """Its gate is open by its own word, and no search comes back."""
+    east = leader("east", 7)
+    heard = seen(east=lease("east", east), west=lease("west", east))
+    said = status("east")
+    lost = CanarySaid(at_ms=said.at_ms, sent=9, lost=1, problem="in the log, not folded")
+    heard.regions["east"].status = Heard(
+        msgspec.structs.replace(said, regions=[msgspec.structs.replace(said.regions[0], canary=lost), said.regions[1]]),
+        NOW,
+        "",
+    )
+    found = shown(heard)
+    assert (found.headline.level, found.headline.title) == (
+        "warning",
+        "east is active, but its canary does not come back",
+    )
+    assert "in the log, not folded" in found.headline.sentence
+
+
 def test_a_silent_controller_makes_no_candidate() -> None:
     """Another controller's word that it could take over may be as old as its entry."""
     found = shown(seen(east=lease("east", leader("east", 7)), west=None))
@@ -249,7 +268,13 @@ def test_words_of_a_copy(held: int, contact_ms: int, *, reachable: bool, level: 
         (CanarySaid(at_ms=9_000, reached="answer", latency_ms=41.7, sent=5), True, "good", "answered in 42 ms"),
         (CanarySaid(at_ms=9_000, reached="gate", latency_ms=9.0), False, "good", "reached the closed gate in 9 ms"),
         (CanarySaid(at_ms=9_000, reached="gate", latency_ms=9.0), True, "warning", "reached the closed gate in 9 ms"),
-        (CanarySaid(at_ms=9_000, sent=4, lost=2), True, "bad", "lost: no answer came, 2 of 4 lost so far"),
+        (CanarySaid(at_ms=9_000, sent=4, lost=2), True, "bad", "did not arrive: no answer came, 2 of 4 lost so far"),
+        (
+            CanarySaid(at_ms=9_000, reached="answer", latency_ms=9.0, problem="scored by counters: no worker"),
+            True,
+            "warning",
+            "answered in 9 ms, scored by counters: no worker",
+        ),
         (CanarySaid(at_ms=-40_000, reached="answer"), True, "unknown", "unknown"),
         (CanarySaid(at_ms=1, reached="answer"), True, "good", "answered"),
     ],
