@@ -46,6 +46,8 @@ class CanarySaid(msgspec.Struct, frozen=True, kw_only=True):
     sent: int = 0
     lost: int = 0
     problem: str = ""
+    unknown: bool = False
+    """It could not be sent: neither a loss nor a success."""
 
 
 class ForecastSaid(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,6 +46,8 @@ def canary(found: CanarySaid | None, at_ms: int, *, is_active: bool) -> tuple[Le
     lost = f", {found.lost:,} of {found.sent:,} lost so far" if found.lost else ""
     if age_seconds > CANARY_SECONDS_MAX:
         return "unknown", f"the last one was {seconds(age_seconds)} ago{lost}"
+    if found.unknown:
+        return "unknown", f"could not be sent: {found.problem}{lost}"
     if not found.reached:
         return "bad", f"did not arrive: {found.problem or 'no answer came'}{lost}"
     took = "" if found.latency_ms is None else f" in {found.latency_ms:.0f} ms"

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.common.clock import Clock
 from services.common.metrics import SECONDS_BUCKETS
 from services.controller.canary import CanaryReading, Epoch, Judged, judge
-from services.gateway.client import CanaryRefused, CanaryRequest, send_canary
+from services.gateway.client import CANARIES_FULL, CanaryRefused, CanaryRequest, send_canary
+from streams.errors import DECODE_ERRORS
 
 TELL_SECONDS: Final = 5.0
 """What is no news is told to the other controllers this often: each telling is a write of the coordination store."""
@@ -118,7 +118,7 @@ class CanarySender:
             judged = _refused(refused)
         except TimeoutError:
             judged = Judged("", lost=True, problem="the gateway does not answer")
-        except (aiohttp.ClientError, OSError, msgspec.DecodeError) as problem:
+        except (aiohttp.ClientError, OSError, *DECODE_ERRORS) as problem:
             judged = Judged("", lost=True, problem=f"the gateway cannot be asked: {type(problem).__name__}")
         else:
             judged = judge(found, acted, self._acts())
@@ -143,6 +143,7 @@ class CanarySender:
             sent=self._sent,
             lost=self._lost,
             problem=judged.problem,
+            unknown=not judged.reached and not judged.lost,
         )
         self.reading, now = found, self._clock.monotonic()
         if not found.says_the_same(self.told) or now - self._told_at >= TELL_SECONDS:
@@ -157,4 +158,6 @@ def _refused(refused: CanaryRefused) -> Judged:
         return Judged(
             "", lost=False, problem="the gateway wants a token: set MERIDIAN_CONTROLLER_GATEWAY_TOKEN to one of its own"
         )
+    if refused.kind == CANARIES_FULL:
+        return Judged("", lost=False, problem=f"canaries of others left no place for it: {refused}")
     return Judged("", lost=True, problem=f"the gateway turned it away: {refused}")

@@ -108,7 +108,7 @@ def _cells(line: RegionLine, found: StatusAnswer, around: Surroundings) -> list[
         lag,
         _stream_lag(work),
         _scoring(work),
-        in_short(line.canary),
+        in_short(line.canary, found.at_ms),
         forecast_cell(line),
         _promotable(line, found),
     ]

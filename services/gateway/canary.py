@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import aiohttp
 
-from services.gateway.client import CanaryStep
+from services.common.problem import Problem
+from services.gateway.client import CANARIES_FULL, CanaryStep
 from services.processor.client import CanaryTrail, canary_trail
 from streams.asks import Ranking
 from streams.logs import partition_of
 
 CANARIES_MAX: Final = 4
-"""Under way at once; there is one a second, and whoever else asks must not make a load of them."""
+"""Under way at once, from their request to its answer."""
+CANARIES_A_SECOND_MAX: Final = 10
+"""Each one is a record of a log that is kept for ever, whoever asks for it."""
 TrailOf = Callable[[str, float], Awaitable[CanaryTrail]]
 """(id, seconds) -> how far it came in the processor. Raises aiohttp.ClientError, TimeoutError, msgspec.DecodeError."""
 
@@ -49,14 +54,25 @@ class Canaries:
         self._prefix = f"{reply_to}.canary."
         self._numbers = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Ranking]] = {}
+        self._under_way = 0
+        self._began: deque[float] = deque(maxlen=CANARIES_A_SECOND_MAX)
         self._keys: tuple[int, ...] = ()
         self.trail_of: TrailOf = _nobody_asked
         """Asks the region's processor; set once the gateway knows where that is."""
 
-    @property
-    def are_full(self) -> bool:
-        """Whether no more may start now."""
-        return len(self._waiting) >= CANARIES_MAX
+    @contextmanager
+    def under_way(self, now: float) -> Iterator[None]:
+        """Count one for the length of the block; `now`: monotonic seconds. Raises Problem (429)."""
+        if self._under_way >= CANARIES_MAX:
+            raise _full(f"{CANARIES_MAX} canaries are under way already")
+        if len(self._began) == CANARIES_A_SECOND_MAX and now - self._began[0] < 1.0:
+            raise _full(f"{CANARIES_A_SECOND_MAX} canaries began within a second")
+        self._began.append(now)
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
     def next(self, partitions: int) -> tuple[str, int]:
         """Id and partitioning key of the next one."""
@@ -118,6 +134,10 @@ def held_up(step: CanaryStep, trail: CanaryTrail | None, silence: str) -> str:
     """Why it came no further than `step`, in one sentence; `silence`: why the processor does not say, if so."""
     ended = _ENDED.get(trail.outcome, "") if trail is not None else ""
     return ended or _HELD_UP.get(step, "it was lost") + (f" ({silence})" if silence else "")
+
+
+def _full(detail: str) -> Problem:
+    return Problem(429, CANARIES_FULL, detail, remedy="Ask again after Retry-After.", retry_after_seconds=1)
 
 
 async def _nobody_asked(canary_id: str, seconds: float) -> CanaryTrail:  # noqa: ARG001 - as TrailOf

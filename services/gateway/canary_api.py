@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from services.common.problem import Problem
-from services.gateway.canary import CANARIES_MAX, held_up, step_of
+from services.gateway.canary import held_up, step_of
 from services.gateway.client import CanaryAnswer, CanaryRequest, CanaryStep
 from services.gateway.core import Core
 from services.gateway.events_log import EventsLog, NotKept, Waiting
@@ -25,6 +25,7 @@ from services.gateway.rankings_api import in_time, read_json
 from services.gateway.wire import RungWord
 from services.processor.client import CanaryTrail
 from streams.asks import Ask, Ranking
+from streams.errors import DECODE_ERRORS
 
 TRAIL_SECONDS: Final = 0.1
 """After the answer came, so long is waited for the processor's account of it; what it reached is known already."""
@@ -42,15 +43,8 @@ class CanaryApi:
         """Send one, and say how far it came."""
         core = self._core
         said = await read_json(core, request, self._decoder)
-        if core.canaries.are_full:
-            raise Problem(
-                429,
-                "canaries-full",
-                f"{CANARIES_MAX} canaries are under way already",
-                remedy="Ask again after Retry-After.",
-                retry_after_seconds=1,
-            )
-        return web.Response(body=_encode(await self._fly(said)), content_type="application/json")
+        with core.canaries.under_way(asyncio.get_running_loop().time()):
+            return web.Response(body=_encode(await self._fly(said)), content_type="application/json")
 
     async def _fly(self, said: CanaryRequest) -> CanaryAnswer:
         core, loop = self._core, asyncio.get_running_loop()
@@ -174,7 +168,7 @@ class _Flight:
             self.silence = "it knows no canaries: an older version" if is_old else f"it says {error.status}"
         except TimeoutError:
             self.silence = "it does not answer"
-        except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
+        except (aiohttp.ClientError, OSError, *DECODE_ERRORS) as error:
             self.silence = f"it cannot be reached: {type(error).__name__}"
         return None
 

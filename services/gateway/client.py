@@ -8,11 +8,15 @@ from typing import Annotated, Any, Literal
 import aiohttp
 import msgspec
 
+from services.common.problem import TYPE_PREFIX
 from services.gateway.wire import DeadlineMs, RungWord
+from streams.errors import DECODE_ERRORS
 
 ANSWER_SECONDS = 0.5
 CANARY_SLACK_SECONDS = 0.5
 """Beyond a canary's deadline, for the gateway to say that it was lost."""
+CANARIES_FULL = "canaries-full"
+"""The kind of problem that others' canaries are, when they leave no place for one."""
 KIND = "gateway"
 """Under which gateways register."""
 
@@ -92,9 +96,11 @@ class CanaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class CanaryRefused(Exception):
     """The gateway did not send it: the region's own word why."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, kind: str = "") -> None:
         super().__init__(detail)
         self.status = status
+        self.kind = kind
+        """Of the problem; empty when the answer names none."""
 
 
 async def send_canary(
@@ -102,7 +108,7 @@ async def send_canary(
 ) -> CanaryAnswer:
     """Have a heartbeat search sent, and learn how far it came.
 
-    Raises CanaryRefused, aiohttp.ClientError, TimeoutError, msgspec.DecodeError.
+    Raises CanaryRefused, aiohttp.ClientError, TimeoutError, and DECODE_ERRORS for an answer that is none.
     """
     headers = _headers(token)
     async with (
@@ -111,15 +117,18 @@ async def send_canary(
     ):
         said = await response.read()
         if response.status != 200:
-            raise CanaryRefused(response.status, _detail(said) or f"HTTP {response.status}")
+            problem = _problem(said)
+            kind = str(problem.get("type", "")).removeprefix(TYPE_PREFIX)
+            raise CanaryRefused(response.status, str(problem.get("detail", "")) or f"HTTP {response.status}", kind)
         return msgspec.json.decode(said, type=CanaryAnswer)
 
 
-def _detail(said: bytes) -> str:
+def _problem(said: bytes) -> dict[str, Any]:
+    """The problem document of a refusal; empty when it is none."""
     try:
-        return str(msgspec.json.decode(said, type=dict[str, Any]).get("detail", ""))
-    except msgspec.DecodeError:
-        return ""
+        return msgspec.json.decode(said, type=dict[str, Any])
+    except DECODE_ERRORS:
+        return {}
 
 
 def _headers(token: str) -> dict[str, str]:

@@ -275,6 +275,7 @@ def test_words_of_a_copy(held: int, contact_ms: int, *, reachable: bool, level: 
             "warning",
             "answered in 9 ms, scored by counters: no worker",
         ),
+        (CanarySaid(at_ms=9_000, problem="no token", unknown=True), True, "unknown", "could not be sent: no token"),
         (CanarySaid(at_ms=-40_000, reached="answer"), True, "unknown", "unknown"),
         (CanarySaid(at_ms=1, reached="answer"), True, "good", "answered"),
     ],

@@ -46,6 +46,7 @@ CANDIDATE = CandidateStatus(
         (GATED, EPOCH, None, "gate", False, ""),
         (GATED, EPOCH, (1, 9), "gate", False, ""),
         (ANSWERED, EPOCH, None, "answer", False, ""),
+        (ANSWERED, None, None, "answer", False, "this region may not act"),
         (LOST, EPOCH, EPOCH, "", True, "did not fold it"),
         (LOST, None, EPOCH, "", True, "did not fold it"),
     ],
@@ -135,7 +136,32 @@ async def test_an_older_gateway_is_neither_a_loss_nor_a_success() -> None:
             found = await sender.send()
             assert (found.reached, found.sent, found.lost) == ("", 0, 0)
             assert word in found.problem
-            assert in_short(found) == "unknown"
+            assert in_short(found, found.at_ms) == "unknown"
+        gateway.answer = LOST
+        lost = await sender.send()
+        assert in_short(lost, lost.at_ms) == "LOST"
+        gateway.answer = web.Response(status=404)
+        after = await sender.send()
+        assert in_short(after, after.at_ms) == "unknown", "an earlier loss is not this one's"
+        assert in_words(after).startswith("could not be sent; 1 of 1 lost")
+
+
+async def test_others_canaries_are_no_loss_of_this_region() -> None:
+    """Whoever sends many by hand wakes nobody; whether it serves is not known meanwhile."""
+    async with sending() as (sender, gateway, _, _registry):
+        problem = {"type": "urn:meridian:problem:canaries-full", "detail": "4 canaries are under way already"}
+        gateway.answer = web.json_response(problem, status=429)
+        found = await sender.send()
+        assert (found.reached, found.sent, found.lost) == ("", 0, 0)
+        assert found.problem == "canaries of others left no place for it: 4 canaries are under way already"
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_bytes_that_are_no_text_are_a_loss_and_end_no_controller(status: int) -> None:
+    """Whatever listens at the gateway's port: the sender goes on."""
+    async with sending() as (sender, gateway, _, _registry):
+        gateway.answer = web.Response(body=b'{"detail": "\xff"}', status=status)
+        assert (await sender.send()).lost == 1
 
 
 async def test_a_gateway_that_is_gone_is_a_lost_canary() -> None:
@@ -201,7 +227,9 @@ def test_explain_has_a_line_for_it_that_blocks_nothing() -> None:
 def test_a_column_says_how_far_the_newest_came() -> None:
     """`-` where nothing is known; never a number for one that was lost."""
     lost = msgspec.structs.replace(READING, reached="", latency_ms=None, problem="the gateway is gone")
-    assert [in_short(reading) for reading in (None, READING, lost)] == ["-", "answer 12 ms", "LOST"]
+    assert [in_short(reading, 2_000) for reading in (None, READING, lost)] == ["-", "answer 12 ms", "LOST"]
+    assert in_short(READING, 32_000) == "31 s ago", "what was then is not shown as what is"
+    assert in_short(lost, 3_601_000) == "60 min ago"
     line = RegionLine(
         region="east", role="active", serving=True, incarnation="east-1", blocker="", lag_events=0, lag_seconds=0.0,
         gateway_url="", canary=READING,

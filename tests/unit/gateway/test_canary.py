@@ -10,7 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.gateway.canary import keys_of
+from services.common.problem import Problem
+from services.common.settings import Secret
+from services.gateway.canary import CANARIES_A_SECOND_MAX, Canaries, keys_of
 from services.processor.client import CanaryTrail
 from streams.asks import Ask
 from streams.logs import partition_of
@@ -43,14 +45,12 @@ class Processor:
             ranking = answer_to(ask, **self.changes)
             self.gateway.core.on_ranking(ranking, ranking.epoch)
 
-    async def trail_of(self, _canary_id: str, seconds: float) -> CanaryTrail:
+    async def trail_of(self, _canary_id: str, _seconds: float) -> CanaryTrail:
         if self.trail is None:
             await asyncio.Event().wait()
         if isinstance(self.trail, Exception):
             raise self.trail
         assert self.trail is not None
-        if not self.trail.outcome:
-            await asyncio.wait({asyncio.get_running_loop().create_future()}, timeout=seconds)
         return self.trail
 
 
@@ -190,16 +190,44 @@ async def test_a_canary_takes_no_place_and_is_turned_away_as_a_user_would_be() -
 
 
 async def test_a_load_of_canaries_is_refused() -> None:
-    """They stand outside the users' bounds, so they have one of their own."""
-    async with region() as (gateway, processor):
+    """They stand outside the users' bounds, so they have one of their own; also for those that wait for a takeover."""
+    rights = GivenRights()
+    rights.give((1, 5), serving=False)
+    async with region(rights) as (gateway, processor):
         processor.answers, processor.trail = False, None
-        hanging = [asyncio.ensure_future(flown(gateway, {"deadline_ms": 300})) for _ in range(4)]
-        await wait_until_async(lambda: len(gateway.sink.asked) == 4, what="four canaries")
-        status, headers, problem = await gateway.post("/v1/canary", {})
-        assert (status, problem["type"]) == (429, "urn:meridian:problem:canaries-full")
-        assert "Retry-After" in headers
-        await asyncio.gather(*hanging)
-        assert not gateway.core.canaries.are_full
+        refusals = []
+        tries = [asyncio.ensure_future(gateway.post("/v1/canary", {"deadline_ms": 5_000})) for _ in range(6)]
+        for each in asyncio.as_completed(tries):
+            refusals.append(await each)
+            if len(refusals) == 2:
+                rights.give((1, 5))
+                processor.answers = True
+                gateway.core.opening.notice()
+        for status, headers, problem in refusals[:2]:
+            assert (status, problem["type"]) == (429, "urn:meridian:problem:canaries-full")
+            assert "Retry-After" in headers
+        assert [status for status, _, _ in refusals[2:]] == [200] * 4
+        assert len(gateway.sink.asked) == 4
+
+
+def test_canaries_begin_at_a_bounded_rate() -> None:
+    """However quick they are: each is a record for ever."""
+    canaries = Canaries("east-gateway-1")
+    for number in range(CANARIES_A_SECOND_MAX):
+        with canaries.under_way(5.0 + number / 100):
+            pass
+    with pytest.raises(Problem, match="began within a second"), canaries.under_way(5.99):
+        pass
+    with canaries.under_way(6.0):
+        pass
+
+
+async def test_only_who_has_a_token_may_send_one() -> None:
+    """It writes a record, like everything else under /v1/ that does."""
+    async with region(api_tokens=Secret("a token that is long enough")) as (gateway, _):
+        status, _, problem = await gateway.post("/v1/canary", {})
+        assert (status, problem["type"]) == (401, "urn:meridian:problem:unauthorized")
+        assert gateway.sink.asked == []
 
 
 def test_canaries_take_the_partitions_in_turn() -> None:
