@@ -16,7 +16,7 @@ from region_sim.errors import RegionSimError
 from region_sim.evidence import FaultSeen
 from region_sim.faults.base import FaultPlay, wait_until_none
 from region_sim.history import Entry, HistoryWriter
-from region_sim.spec import Cut, Drill, Fault, Kill, OperatorPause, Switchover, TopicLoss, Wipe, kind_of
+from region_sim.spec import Cut, Drill, Fault, Kill, OperatorPause, Restart, Switchover, TopicLoss, Wipe, kind_of
 from region_sim.watching import Watch
 
 NEMESIS = "nemesis"
@@ -26,7 +26,7 @@ INJECT_SECONDS_MAX = 30.0
 """A worker that has to refuse a model is started, and reads it, before it does."""
 POLL_SECONDS = 0.05
 STATUS_SECONDS = 0.5
-MOVES_NOTHING_BACK = (Kill, Wipe, Cut, TopicLoss)
+MOVES_NOTHING_BACK = (Kill, Wipe, Cut, TopicLoss, Restart)
 """Healed by starting what is dead; everything else only has to be let go."""
 
 

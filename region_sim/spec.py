@@ -10,10 +10,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from region_sim.changes import replace
 from region_sim.errors import BadDrill
 
 DRILL_DIR: Final = Path(__file__).parent / "drills"
@@ -155,6 +156,10 @@ class Pause(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     processes: list[str] = []
 
 
+class Restart(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="restart", tag_field="kind"):
+    """An operator ends a whole site in order, as for an upgrade; healed by starting it again."""
+
+
 class Partition(_Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="partition", tag_field="kind"):
     """The network drops packets between a site and the others; clients reach every side."""
 
@@ -230,6 +235,7 @@ Fault = (
     | Cut
     | TopicLoss
     | Pause
+    | Restart
     | Partition
     | Link
     | DiskFull
@@ -254,6 +260,8 @@ class Marks(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     failovers_max: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """Changes of the active region from the first fault to the end; 0 for what must not move the activity."""
     dead_letters_min: Annotated[int, msgspec.Meta(ge=0)] = 0
+    lost_max: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Acknowledged events that some region does not hold in the end, listed in a receipt or not."""
 
 
 class Steady(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -294,7 +302,7 @@ def load_drill(name: str, changes: Sequence[str] = ()) -> Drill:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise BadDrill(f"{path} cannot be read: {error}. It has to be a file of TOML; {KEYS}") from error
     for change in changes:
-        _replace(table, change)
+        replace(table, change)
     try:
         drill = msgspec.convert(table, Drill)
     except msgspec.ValidationError as error:
@@ -308,45 +316,6 @@ def sound(drill: Drill) -> Drill:
     if problem is not None:
         raise BadDrill(f"drill {drill.name}: {problem}")
     return drill
-
-
-def _replace(table: dict[str, Any], change: str) -> None:
-    """Replace one value; `faults.0.at_seconds` is the first fault's, `faults.N` after the last one adds a fault."""
-    key, equals, text = change.partition("=")
-    if not equals or not key:
-        raise BadDrill(f"--set {change!r}: write it as key=value, such as load.searches_per_second=20")
-    *parts, last = key.strip().split(".")
-    place: Any = table
-    for part in parts:
-        place = _inner(place, part, change)
-    if isinstance(place, dict):
-        place[last] = _value(text.strip())
-    else:
-        _inner(place, last, change)
-        place[int(last)] = _value(text.strip())
-
-
-def _inner(place: Any, part: str, change: str) -> Any:
-    """One step down: into a table, or into one place of a list, which may be the next one after its last."""
-    if isinstance(place, list):
-        if not part.isdecimal() or int(part) > len(place):
-            raise BadDrill(f"--set {change!r}: {part} is no place in a list of {len(place)}; they count from 0")
-        if int(part) == len(place):
-            place.append({})
-        inner = place[int(part)]
-    else:
-        inner = place.setdefault(part, {})
-    if not isinstance(inner, dict | list):
-        raise BadDrill(f"--set {change!r}: {part} is a value, not a table")
-    return inner
-
-
-def _value(text: str) -> Any:
-    """A TOML value; what is none (`west`) is a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _contradiction(drill: Drill) -> str | None:

@@ -111,7 +111,7 @@ def _acquired_again(recorded: Recorded) -> list[str]:
 
 def _ends_controller(hit: Hit, region: str) -> bool:
     seen = hit.seen
-    if seen is None or seen.target != region or seen.kind not in ("kill", "wipe"):
+    if seen is None or seen.target != region or seen.kind not in ("kill", "wipe", "restart"):
         return False
     return seen.region_lost or "controller" in seen.details
 

@@ -24,6 +24,7 @@ def check(figures: Figures, marks: Marks, failovers: Sequence[Failover] | None =
         ),
         ("heal_seconds", figures.heal_seconds, marks.heal_seconds_max),
         ("failover_count", figures.failover_count, marks.failovers_max),
+        ("lost", figures.lost, marks.lost_max),
     ]
     least: list[Bound] = [
         ("failover_count", figures.failover_count, marks.failovers_min or None),

@@ -31,6 +31,9 @@ DATA_ONLY = ("model", "disk-full", "topic-loss", "cut", "kill", "pause")
 DEAD = ("kill", "wipe")
 """Faults that end the holder's processes; it is one among the others when it comes back."""
 
+PLANNED = ("switchover", "restart")
+"""What an operator does in order: the holder lets its lease go itself."""
+
 LIVES_ON = ("disk-full", "topic-loss")
 """Faults after which the old holder's controller goes on: it resigns when its data plane has been sick for a while."""
 
@@ -120,7 +123,7 @@ def _not_judged(recorded: Recorded, failover: Failover, hit: Hit | None, times: 
     shapes = {fault.shape for fault in recorded.drill.faults if isinstance(fault, Partition)}
     cuts_site = all(fault.whole_site for fault in recorded.drill.faults if isinstance(fault, Cut))
     reason = None
-    if seen.kind == "switchover":
+    if seen.kind in PLANNED:
         reason = "it was planned"
     elif not whole:
         reason = f"{hit.label} did not take the active region away"

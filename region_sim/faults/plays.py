@@ -19,6 +19,7 @@ from region_sim.faults.partition import PartitionPlay
 from region_sim.faults.pause import PausePlay
 from region_sim.faults.poison import PoisonPlay
 from region_sim.faults.refusals import on_processes
+from region_sim.faults.restart import RestartPlay
 from region_sim.faults.switchover import SwitchoverPlay
 from region_sim.faults.topic_loss import TopicLossPlay
 from region_sim.faults.wipe import WipePlay
@@ -34,6 +35,7 @@ from region_sim.spec import (
     Partition,
     Pause,
     Poison,
+    Restart,
     Switchover,
     TopicLoss,
     Wipe,
@@ -46,6 +48,7 @@ _PLAYS: dict[type, Callable[[Scene, Any, str, str], FaultPlay]] = {
     Cut: lambda scene, fault, _, incarnation: CutPlay(scene, fault, incarnation),
     TopicLoss: lambda scene, fault, _, incarnation: TopicLossPlay(scene, fault, incarnation),
     Pause: lambda scene, fault, *_: PausePlay(scene, fault),
+    Restart: lambda scene, *_: RestartPlay(scene),
     Partition: lambda scene, fault, *_: _partition(scene, fault),
     Link: lambda scene, fault, *_: LinkPlay(scene, fault),
     DiskFull: lambda scene, *_: DiskFullPlay(scene),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -99,6 +100,7 @@ class ControllerPart:
 
     def __init__(self, site: MemorySite, store: LeaseStore) -> None:
         self._world = site.world
+        self._working: asyncio.Task[None] | None = None
         world, settings, region, clock = site.world, site.world.settings, site.region, site.clock
         self._session = world.session(site.name)
         metrics = ControllerMetrics(CollectorRegistry())
@@ -146,8 +148,19 @@ class ControllerPart:
         world.books[site.name, "controller"] = self._routes(store)
 
     async def run(self) -> None:
-        """Work until it is killed. Raises what a task failed with."""
-        await run_all(self.controller.run(), self.attendants.run())
+        """Work until it is killed, or told to end. Raises what a task failed with."""
+        self._working = asyncio.current_task()
+        try:
+            await run_all(self.controller.run(), self.attendants.run())
+        except asyncio.CancelledError:
+            assert self._working is not None
+            self._working.uncancel()
+            await self.controller.let_go("the controller was told to stop")
+
+    def end(self) -> None:
+        """SIGTERM: stop working, and let the lease go once nobody may act under it, as `services.controller.server`."""
+        if self._working is not None:
+            self._working.cancel()
 
     def blocker(self) -> str | None:
         """See Part."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from region_sim.memory.site import MemorySite
 
 TAIL_WAIT_SECONDS = 2.0
+LAST_ANSWERS_SECONDS = 0.1
 PSEUDONYMS = Pseudonyms(bytes(range(32)))
 
 
@@ -216,8 +217,15 @@ class GatewayPart:
         self._gateway = Gateway(region, settings, surroundings, site.clock, self._stop, machinery)
 
     async def run(self) -> None:
-        """Work until it is killed. Raises LogCut when the life is over."""
+        """Work until it is killed, or told to end. Raises LogCut when the life is over."""
         await self._gateway.run()
+        if self._stop.is_set():
+            # What has its answer is told before the sockets close.
+            await self._site.clock.sleep(LAST_ANSWERS_SECONDS)
+
+    def end(self) -> None:
+        """SIGTERM: refuse what comes, wait for the log to take what was taken, record its end."""
+        self._stop.set()
 
     def blocker(self) -> str | None:
         """See Part."""

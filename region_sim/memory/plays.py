@@ -15,7 +15,7 @@ from region_sim.memory.hands import Hands, MemoryPlay
 from region_sim.memory.plays_control import ClockPlay, HerdPlay, HoldPlay, StorePlay, SwitchoverPlay
 from region_sim.memory.plays_data import CutPlay, DiskFullPlay, ModelPlay, PoisonPlay, TopicLossPlay
 from region_sim.memory.plays_network import LinkPlay, PartitionPlay
-from region_sim.memory.plays_processes import KillPlay, PausePlay, WipePlay
+from region_sim.memory.plays_processes import KillPlay, PausePlay, RestartPlay, WipePlay
 from region_sim.spec import (
     ClockFault,
     Cut,
@@ -29,6 +29,7 @@ from region_sim.spec import (
     Partition,
     Pause,
     Poison,
+    Restart,
     StoreFault,
     Switchover,
     TopicLoss,
@@ -48,6 +49,7 @@ def play_of(hands: Hands, fault: Fault, target: str, etcd_leader: str, incarnati
         Cut: lambda: CutPlay(hands, cast("Cut", fault), target, incarnation),
         TopicLoss: lambda: TopicLossPlay(hands, cast("TopicLoss", fault), target, incarnation),
         Pause: lambda: PausePlay(hands, cast("Pause", fault), target),
+        Restart: lambda: RestartPlay(hands, target),
         Partition: lambda: PartitionPlay(hands, cast("Partition", fault), target),
         Link: lambda: LinkPlay(hands, cast("Link", fault), target),
         DiskFull: lambda: DiskFullPlay(hands, target),

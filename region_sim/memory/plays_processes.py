@@ -84,6 +84,35 @@ class WipePlay(MemoryPlay):
         self._hands.world.sites[self._target].start()
 
 
+class RestartPlay(MemoryPlay):
+    """A site ends in order, and is started again."""
+
+    def __init__(self, hands: Hands, target: str) -> None:
+        self._hands = hands
+        self._target = target
+        self.region_lost = target in hands.world.regions
+
+    async def inject(self) -> str:
+        """See FaultPlay."""
+        ran = alive(self._hands, self._target, [])
+        forced = await self._hands.world.sites[self._target].end()
+        said = f"{self._target} ended in order" if ran else f"{self._target} was down already"
+        return f"{said}; {', '.join(forced)} did not end in time, and killed" if forced else said
+
+    async def not_injected(self) -> str | None:
+        """See FaultPlay."""
+        left = alive(self._hands, self._target, [])
+        return f"{', '.join(left)} live on" if left else None
+
+    async def heal(self) -> None:
+        """See FaultPlay."""
+        self._hands.world.sites[self._target].start()
+
+    async def not_healed(self) -> str | None:
+        """See FaultPlay."""
+        return None if alive(self._hands, self._target, []) else f"{self._target} does not run yet"
+
+
 class PausePlay(MemoryPlay):
     """SIGSTOP, healed by SIGCONT."""
 

@@ -31,6 +31,7 @@ from services.coordination.lease import LeaseStore
 from services.gateway.errors import LogCut
 from services.region.broker import BrokerSilent
 from services.region.life import LifeDrained, LifeOver, PeersMissing
+from services.region.supervision import RestartPolicy
 from streams.errors import LogTruncated
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ USERS: Final = ("inference", "processor", "gateway", "replicator", "controller")
 """What reads or writes logs, or asks those who do: runs once the preparing step is done."""
 PROCESSES: Final = ("etcd", "kafka", *USERS)
 SUPERVISOR: Final = "supervisor"
+END_SECONDS_MAX: Final = RestartPolicy().stop_grace_seconds
+"""What did not end so long after it was told to is killed, as by the shipped supervisor."""
+END_LOOK_SECONDS: Final = 0.05
 _SURVIVES_NEW_LOG: Final = ("epoch_seen", "receipts", "life")
 
 
@@ -114,6 +118,38 @@ class MemorySite:
         for name in names or [*self.processes]:
             if name in self.processes:
                 self.world.kernel.resume(self.processes[name])
+
+    async def end(self) -> list[str]:
+        """SIGTERM to its supervisor: nothing is started again, what needs others ends before them.
+
+        The gateway and the controller run their shipped endings. The others keep nothing that a log or a snapshot does
+        not hold as well, so they are killed at once, which is harder on the region. etcd hands its lead on, as etcd
+        does, and the broker ends last. Returns, when all ended, what had to be killed because it did not in time.
+        """
+        ending = dict(self.processes)
+        self.is_running = False
+        self._kill(SUPERVISOR)
+        if self.world.etcd.leader == self.name:
+            any(self.world.etcd.move_leader(other) for other in self.world.site_names if other != self.name)
+        waited_for = [name for name in USERS if name in ending and ending[name].is_alive and self._told_to_end(name)]
+        for name, process in ending.items():
+            if name != "kafka" and name not in waited_for:
+                self.world.kernel.kill(process)
+        deadline = self.world.kernel.time() + END_SECONDS_MAX
+        while any(ending[name].is_alive for name in waited_for) and self.world.kernel.time() < deadline:
+            await self.world.clock.sleep(END_LOOK_SECONDS)
+        forced: list[str] = [name for name in waited_for if ending[name].is_alive]
+        for process in ending.values():
+            self.world.kernel.kill(process)
+        return forced
+
+    def _told_to_end(self, name: str) -> bool:
+        """Tell a process to end, if there is more to its end than to be gone."""
+        part = self.parts.get(name)
+        if not isinstance(part, GatewayPart | ControllerPart):
+            return False
+        part.end()
+        return True
 
     def wipe(self) -> None:
         """SIGKILL to everything, and its disk is empty: the log, the snapshots, the etcd member."""

@@ -35,6 +35,7 @@ FAMILIES: Final[dict[str, str]] = {
     "poison": "content",
     "herd": "people",
     "hold": "people",
+    "restart": "people",
     "switchover": "people",
 }
 """One colour and one hatching for each family of faults, in every drawing of every report."""

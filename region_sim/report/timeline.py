@@ -15,8 +15,14 @@ from region_sim.report import words
 from region_sim.report.gather import Fault, Moment, Observed
 
 State = Literal["active", "passive", "down", "not known"]
-WHOLE_SITE: Final = frozenset({"kill", "wipe", "cut", "pause"})
-"""Kinds of faults that, where they take a whole site, leave nobody there who could be active or passive."""
+WHOLE_SITE: Final = {
+    "kill": "killed",
+    "wipe": "wiped",
+    "cut": "log cut, down",
+    "pause": "stopped",
+    "restart": "ended in order",
+}
+"""Kinds of faults that, where they take a whole site, leave nobody there who could be active or passive, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +89,7 @@ def _down(fault: Fault, site: str, end: float) -> Span | None:
     seen = fault.seen
     if fault.target != site or not fault.took or seen is None or fault.kind not in WHOLE_SITE or not seen.region_lost:
         return None
-    said = {"kill": "killed", "wipe": "wiped", "cut": "log cut, down", "pause": "stopped"}[fault.kind]
-    return Span("down", fault.began, end if fault.healed is None else fault.healed, said)
+    return Span("down", fault.began, end if fault.healed is None else fault.healed, WHOLE_SITE[fault.kind])
 
 
 def _terms(observed: Observed, site: str) -> list[Span]:

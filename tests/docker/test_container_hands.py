@@ -19,7 +19,7 @@ from region_sim.backends.containers import ContainerHands, number_inside
 from region_sim.faults.base import Scene
 from region_sim.faults.plays import play_of
 from region_sim.faults.reach import Reach, reaches
-from region_sim.spec import Kill, Partition, Pause, Wipe
+from region_sim.spec import Kill, Partition, Pause, Restart, Wipe, kind_of
 from services.common.clock import SystemClock
 from services.common.deployment import Deployment
 from services.region.deploy import plan_deployment
@@ -116,9 +116,12 @@ def test_a_killed_process_is_started_again_by_docker(hands: ContainerHands) -> N
     assert hands.processes("east", ["kafka"]) != before
 
 
-async def test_a_killed_site_stays_dead_until_it_is_started(hands: ContainerHands) -> None:
+@pytest.mark.parametrize("fault", [Kill(target="west"), Restart(target="west")], ids=kind_of)
+async def test_a_site_that_was_killed_or_ended_stays_down_until_it_is_started(
+    hands: ContainerHands, fault: Kill | Restart
+) -> None:
     """All its containers, and none of another site's."""
-    play = play_of(scene(hands, "west"), Kill(target="west"), "")
+    play = play_of(scene(hands, "west"), fault, "")
     await play.inject()
     assert await play.not_injected() is None
     assert running(hands, "west") == []

@@ -31,6 +31,7 @@ RUNS_ON_CONTAINERS = {
     "poison-events",
     "processor-crash-loop",
     "replicator-kill",
+    "rolling-restart",
     "second-loss-after-failover",
     "switchover-under-load",
     "wipe-active",

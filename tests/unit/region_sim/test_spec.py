@@ -14,7 +14,7 @@ PROMISED = (
     "split-then-heal pause-active etcd-leader-and-active etcd-quorum-lost broker-kill unflushed-loss "
     "processor-crash-loop replicator-kill slow-link lossy-link inference-hang inference-kill corrupt-model wrong-model "
     "poison-events topic-data-loss disk-full clock-step switchover-under-load failback-herd double-failure "
-    "second-loss-after-failover"
+    "second-loss-after-failover rolling-restart"
 )
 
 

@@ -99,6 +99,7 @@ def test_a_takeover_that_was_waited_for_in_vain_is_found() -> None:
         (Marks(failovers_min=2), "invalid"),
         (Marks(dead_letters_min=2), "valid"),
         (Marks(dead_letters_min=3), "invalid"),
+        (Marks(lost_max=0), "valid"),
     ],
 )
 def test_counts_are_held_against_their_marks(marks: Marks, verdict: str) -> None:

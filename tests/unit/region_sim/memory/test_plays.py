@@ -30,7 +30,7 @@ def test_every_kind_has_a_play(hands: Hands, kind: type) -> None:
     fault = kind(target="east")
     play = play_of(hands, fault, "east", "north", "east-1")
     assert callable(play.inject)
-    takes_a_region = kind_of(fault) in ("kill", "wipe", "pause", "partition")
+    takes_a_region = kind_of(fault) in ("kill", "wipe", "pause", "partition", "restart")
     assert play.region_lost is takes_a_region
 
 
