@@ -101,6 +101,9 @@ def test_a_lost_event_in_a_range_is_listed() -> None:
 
     verdict = judge(history("wipe", before=plant, end=end, held_end=17))
     assert (verdict.verdict, verdict.lost, verdict.lost_unlisted, verdict.rpo_events) == ("valid", 1, 0, 1)
+    for lost_max, word in ((1, "valid"), (0, "invalid")):
+        marked = history("wipe", before=plant, end=end, held_end=17, marks=Marks(lost_max=lost_max))
+        assert judge(marked).verdict == word
 
 
 def test_a_lost_event_acknowledged_after_the_last_contact_is_listed_and_one_before_is_not() -> None:
