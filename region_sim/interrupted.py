@@ -17,8 +17,16 @@ class Interrupted(RegionSimError):
     """Somebody ended the drill: there is no verdict."""
 
 
+class _Asked(KeyboardInterrupt):
+    """To end, by a signal.
+
+    A class of its own: when exactly KeyboardInterrupt leaves a string that is executed (a `dataclass` does that while
+    its module is imported), `python -m` ends itself by SIGINT, whoever caught it and whatever the exit code should be.
+    """
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise _Asked
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -43,6 +44,26 @@ def test_what_must_not_be_half_done_is_done_first(number: signal.Signals) -> Non
     with pytest.raises(Interrupted), both_interrupt():
         work()
     assert done == ["the rest"]
+
+
+EXECUTING_A_STRING = """
+import sys
+from region_sim.interrupted import Interrupted, both_interrupt
+try:
+    with both_interrupt():
+        exec("import signal; signal.raise_signal({number:d})")
+except Interrupted:
+    sys.exit(255)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_where_it_is_interrupted_does_not_change_the_exit_code(number: signal.Signals, tmp_path: Path) -> None:
+    """Modules are imported late, and dataclasses execute strings: `python -m` would end by SIGINT after all."""
+    (tmp_path / "interrupted_here.py").write_text(EXECUTING_A_STRING.format(number=number))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "interrupted_here"]
+    assert subprocess.run(command, check=False, timeout=60, env=environment).returncode == 255
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
