@@ -21,7 +21,8 @@ from region_sim.checkers.base import Failover
 from region_sim.errors import BadDrill
 from region_sim.verdict import VERDICT_FILE
 from services.common.clock import SystemClock
-from services.controller.calibration import CALIBRATION_FILE, Calibration, calibration_of
+from services.controller.calibration import CALIBRATION_FILE, DRILLS_MIN, VIRTUAL, Calibration, calibration_of
+from streams.errors import DECODE_ERRORS
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -59,6 +60,11 @@ def calibrate(
 
     Controllers read the file when they start: restart them one after the other.
     """
+    if out is not None and backend == VIRTUAL:
+        raise BadDrill(
+            "drills in virtual time do not calibrate controllers: they say nothing about machines. Leave --out out to "
+            "look at them, or name another --backend"
+        )
     found = residuals_of(verdict_files(directories or [Path("drills")]), backend)
     if not any(found.kinds.values()):
         raise BadDrill(
@@ -97,7 +103,7 @@ def residuals_of(files: Iterable[Path], backend: str) -> Residuals:
     for path in files:
         try:
             judged = msgspec.json.decode(path.read_bytes(), type=_File)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *DECODE_ERRORS):
             continue
         if judged.backend != backend:
             continue
@@ -144,3 +150,5 @@ def _show(calibration: Calibration, found: Residuals) -> None:
         "those of each drill, forecast from all others.",
         markup=False,
     )
+    if calibration.correction().drills == 0:
+        console.print(f"Controllers are not corrected by fewer than {DRILLS_MIN} drills: run some more.", markup=False)

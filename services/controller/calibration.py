@@ -16,6 +16,7 @@ import msgspec
 
 from services.common.logging import get_logger
 from services.controller.forecast import NO_CORRECTION, Correction
+from streams.errors import DECODE_ERRORS
 
 CALIBRATION_FILE: Final = "rto-calibration.json"
 ALL: Final = "all"
@@ -23,7 +24,9 @@ ALL: Final = "all"
 DIED: Final = "kill"
 """The kind of fault that the forecast speaks of: all processes of a region end at once."""
 DRILLS_MIN: Final = 3
-"""A kind with fewer drills does not correct by itself."""
+"""Fewer drills do not correct: of one or two, the odd one is half of the median, or all of it."""
+VIRTUAL: Final = "memory"
+"""The backend whose drills run in virtual time, and say nothing about machines."""
 
 log = get_logger(__name__)
 
@@ -40,13 +43,13 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     def correction(self) -> Correction:
         """What to add to the formula when the active region dies."""
-        of_kind = self.kinds.get(DIED, NO_CORRECTION)
-        return of_kind if of_kind.drills >= DRILLS_MIN else self.kinds.get(ALL, of_kind)
+        found = (self.kinds.get(kind, NO_CORRECTION) for kind in (DIED, ALL))
+        return next((one for one in found if one.drills >= DRILLS_MIN), NO_CORRECTION)
 
 
 NOT_CALIBRATED: Final = Calibration(backend="", made_ms=0, kinds={})
 SHIPPED: Final = NOT_CALIBRATED
-"""From drills on two cores at half load: see docs/concepts/rto-forecast.md."""
+"""What a release brings: none was measured for this one, and a guess would be worse."""
 
 
 def correction_of(residuals: Sequence[float]) -> Correction:
@@ -79,9 +82,11 @@ def load_calibration(path: Path) -> Calibration:
     """Read the file; without one, what came with the release. A damaged one is no reason not to start."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Calibration)
+        if found.backend == VIRTUAL:
+            raise msgspec.ValidationError("it was made from drills in virtual time")
     except FileNotFoundError:
         return SHIPPED
-    except (OSError, msgspec.DecodeError) as problem:
+    except (OSError, *DECODE_ERRORS) as problem:
         log.warning(
             "the calibration of the RTO forecast cannot be read, taking the one of the release; "
             "`region-sim calibrate --out FILE` writes it anew",

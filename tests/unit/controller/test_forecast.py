@@ -117,6 +117,8 @@ def test_drills_correct_by_their_median_and_the_sum_is_never_negative() -> None:
 
 def test_a_kind_with_few_drills_is_corrected_by_all(tmp_path: Path) -> None:
     """Written and read again; a damaged file falls back on what came with the release."""
+    one = calibration_of({"kill": [7.0], "wipe": [2.0]}, backend="process", made_ms=1)
+    assert one.correction() == NO_CORRECTION, "one odd drill moves nothing"
     few = calibration_of({"kill": [1.0, 1.0], "wipe": [2.0]}, backend="process", made_ms=1)
     assert few.correction() == few.kinds[ALL]
     many = calibration_of({"kill": [1.0, 1.0, 1.0], "wipe": [9.0] * 9}, backend="process", made_ms=1)
@@ -125,8 +127,10 @@ def test_a_kind_with_few_drills_is_corrected_by_all(tmp_path: Path) -> None:
     assert load_calibration(file) == SHIPPED
     file.write_bytes(msgspec.json.encode(many))
     assert load_calibration(file) == many
-    file.write_bytes(b"{")
-    assert load_calibration(file) == SHIPPED
+    virtual = msgspec.structs.replace(many, backend="memory")
+    for damaged in (b"{", b'{"backend": "\xff"}', b"[]", b"", msgspec.json.encode(virtual)):
+        file.write_bytes(damaged)
+        assert load_calibration(file) == SHIPPED
 
 
 def forecaster(etcd_leader: str | None = None, limits: Limits = LIMITS) -> Forecaster:
