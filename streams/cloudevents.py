@@ -197,7 +197,7 @@ def rfc3339(time_ms: int) -> str:
 
 
 _PATH: Final = re.compile(r" - at `\$?\.?(.*)`$")
-_NAMED_FIELD: Final = re.compile(r"^Object (missing required|contains unknown) field `(.*?)`")
+_NAMED_FIELD: Final = re.compile(r"^Object (missing required|contains unknown) field `(.*?)`", re.DOTALL)
 
 
 def explain(error: Exception, prefix: str = "") -> BadEvent:

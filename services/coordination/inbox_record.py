@@ -45,15 +45,19 @@ async def raise_inbox_marks(store: KeyValueStore, inbox: str, news: InboxMarks) 
     """Merge `news` into what is recorded. Return the result. Raises CoordinationError."""
 
     def merge(before: InboxMarks | None) -> InboxMarks:
-        known = before or NO_MARKS
-        return InboxMarks(
-            at_ms=max(known.at_ms, news.at_ms),
-            ends=_larger(known.ends, news.ends),
-            moved=_larger(known.moved, news.moved),
-            gone=known.gone + [gap for gap in news.gone if gap not in known.gone],
-        )
+        return merged_marks(before or NO_MARKS, news)
 
     return await update_record(store, inbox_key(inbox), InboxMarks, merge)
+
+
+def merged_marks(known: InboxMarks, news: InboxMarks) -> InboxMarks:
+    """Return what both say together: nothing that one of them knows is forgotten."""
+    return InboxMarks(
+        at_ms=max(known.at_ms, news.at_ms),
+        ends=_larger(known.ends, news.ends),
+        moved=_larger(known.moved, news.moved),
+        gone=known.gone + [gap for gap in news.gone if gap not in known.gone],
+    )
 
 
 def inbox_key(inbox: str) -> str:

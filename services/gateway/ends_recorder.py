@@ -22,6 +22,7 @@ class EndsRecorder:
         self._ends = ends
         self._interval_seconds = interval_seconds
         self._metrics = metrics
+        self._recording = asyncio.Lock()
 
     async def run(self) -> None:
         """Record until cancelled."""
@@ -30,15 +31,22 @@ class EndsRecorder:
             await self.record()
             await asyncio.sleep(self._interval_seconds)
 
-    async def record(self) -> None:
-        """Record what changed since the last time; a failure is logged, counted and tried again."""
-        changes = self._ends.take_changes()
-        if changes is None:
-            return
-        self._metrics.ends_records.inc()
-        try:
-            await raise_acknowledged_ends(self._store, self._name, changes)
-        except CoordinationError as error:
-            self._ends.give_back()
-            self._metrics.ends_not_recorded.inc()
-            log.warning("acknowledged ends were not recorded", reason=str(error))
+    async def record(self) -> bool:
+        """Record what changed since the last time; a failure is logged, counted and tried again.
+
+        Returns whether all that was acknowledged when it was called is recorded: by this call or by another one, for
+        which it waits.
+        """
+        async with self._recording:
+            changes = self._ends.take_changes()
+            if changes is None:
+                return True
+            self._metrics.ends_records.inc()
+            try:
+                await raise_acknowledged_ends(self._store, self._name, changes)
+            except CoordinationError as error:
+                self._ends.give_back()
+                self._metrics.ends_not_recorded.inc()
+                log.warning("acknowledged ends were not recorded", reason=str(error))
+                return False
+            return True

@@ -19,7 +19,7 @@ import msgspec
 from services.common.logging import get_logger
 from services.coordination import CasConflict, CoordinationError, KeyValueStore
 from services.coordination.base import ABSENT
-from services.coordination.inbox_record import NO_MARKS, InboxGap, inbox_marks, raise_inbox_marks
+from services.coordination.inbox_record import NO_MARKS, InboxGap, inbox_marks, merged_marks, raise_inbox_marks
 from services.coordination.keys import RECEIPTS
 from services.gateway.core import Core
 from services.gateway.errors import BrokerUnreachable
@@ -91,7 +91,7 @@ class Inbox:
         begin: Begin,
         store: KeyValueStore,
         shape: LogShape,
-        record_ends: Callable[[], Awaitable[None]],
+        record_ends: Callable[[], Awaitable[bool]],
     ) -> None:
         self._core = core
         self._events = events
@@ -203,7 +203,8 @@ class Inbox:
     async def _record(self) -> None:
         marks = self._marks
         try:
-            await self._record_ends()
+            if not await self._record_ends():
+                return  # what is moved would be said to lie below ends that nobody knows
             await raise_inbox_marks(self._store, self._topic, marks)
             self._recorded = marks
             await self._tell_gaps()
@@ -224,9 +225,8 @@ class Inbox:
         while not self._ended.is_set():
             try:
                 known = await inbox_marks(self._store, self._topic)
-                self._marks = msgspec.structs.replace(
-                    self._marks, moved={**known.moved, **self._marks.moved}, gone=[*known.gone]
-                )
+                merged = merged_marks(known, self._marks)
+                self._marks = msgspec.structs.replace(self._marks, moved=merged.moved, gone=merged.gone)
                 await self._with_worker(msgspec.structs.replace(self._begin, moved_before=dict(self._marks.moved)))
             except (CoordinationError, OSError, asyncio.IncompleteReadError, msgspec.DecodeError) as error:
                 self._problem = f"the inbox worker ended: {error}"
@@ -318,7 +318,7 @@ def make_inbox(
     bootstrap: str,
     key_file: Path,
     key_fingerprint: str,
-    record_ends: Callable[[], Awaitable[None]],
+    record_ends: Callable[[], Awaitable[bool]],
 ) -> Inbox | NoInbox:
     """The inbox of a gateway whose log is open."""
     if not core.settings.inbox:

@@ -37,6 +37,8 @@ class Pen:
     def __init__(self, bootstrap: str) -> None:
         self._backlog: deque[Note] = deque()
         self._broken = ""
+        self.trouble = ""
+        """Why the last note could not be written."""
         self._producer = Producer(
             {
                 **producer_settings(bootstrap),
@@ -79,8 +81,10 @@ class Pen:
 
     def _delivered(self, note: Note, error: KafkaError | None, _: Message) -> None:
         if error is None:
+            self.trouble = ""
             note.delivered()
         else:
+            self.trouble = f"{note.topic} does not take what is written about records: {error.str()}"
             self._backlog.append(note)
 
     def _on_error(self, error: KafkaError) -> None:

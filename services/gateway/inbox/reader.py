@@ -52,6 +52,10 @@ class InboxReader:
         """By partition: the offset after the last record that was read."""
         self._noted: dict[int, int] = {}
         self._noting: dict[int, int] | None = None
+        self._lost: set[int] = set()
+        """Partitions that are not as they were, and are begun anew."""
+        self._reached: dict[int, int] = {}
+        """By partition: the end that was read up to, known beside records that nobody has taken yet."""
         self.trouble = ""
         """Why nothing can be read now."""
         quiet: dict[str, Any] = {"logger": logging.getLogger("librdkafka.consumer"), "log_level": LIBRARY_LOG_LEVEL}
@@ -62,6 +66,7 @@ class InboxReader:
                 **quiet,
                 "fetch.message.max.bytes": 1 << 20,
                 "queued.max.messages.kbytes": 16 << 10,
+                "enable.partition.eof": True,
                 "on_commit": self._on_commit,
                 "error_cb": self._on_error,
             }
@@ -82,19 +87,21 @@ class InboxReader:
         self._assign()
 
     def read(self, count_max: int, wait_seconds: float) -> list[Message]:
-        """Records that came, at most so many; waits for the first of them. Raises BrokerUnreachable."""
+        """Records that came, at most so many; waits for the first of them. Raises BrokerUnreachable.
+
+        They are the caller's from then on, and must have been taken when this is called again.
+        """
+        for partition, end in self._reached.items():
+            self._runs.reach(partition, end)
+            self._next[partition] = max(self._next[partition], end)
+        self._reached.clear()
+        self._mend()
         first = self._consumer.poll(wait_seconds)
         if first is None:
             return []
         messages = [first, *self._consumer.consume(count_max - 1, _NOBODY)] if count_max > 1 else [first]
-        good = [message for message in messages if message.error() is None]
-        if len(good) < len(messages):
-            self._mend([message for message in messages if message.error() is not None])
-        elif self.trouble:
-            self.trouble = ""
-        for message in good:
-            self._next[message.partition() or 0] = (message.offset() or 0) + 1
-        return good
+        self.trouble = ""
+        return [message for message in messages if self._is_record(message)]
 
     def note(self) -> None:
         """Commit the positions, if they moved; asks nobody to wait. What fails is committed with the next call."""
@@ -119,14 +126,16 @@ class InboxReader:
 
     def clean(self, before_ms: int) -> None:
         """Remove what was moved and is older. What is not moved stays, however old it is."""
-        if not self._noted:
+        # A position that was taken back, because the inbox was cut, is not noted yet: beyond it nothing is moved.
+        moved_until = {p: min(noted, self._runs.positions[p]) for p, noted in self._noted.items()}
+        if not moved_until:
             return
         try:
-            wanted = [TopicPartition(self._topic, partition, before_ms) for partition in self._noted]
+            wanted = [TopicPartition(self._topic, partition, before_ms) for partition in moved_until]
             found = self._consumer.offsets_for_times(wanted, timeout=ANSWER_SECONDS)
             remove = []
             for place in found:
-                moved = self._noted[place.partition]
+                moved = moved_until[place.partition]
                 # No record is so young: all of them may go.
                 until = moved if place.offset < 0 else min(moved, place.offset)
                 if until > 0:
@@ -150,14 +159,22 @@ class InboxReader:
         self._runs.begin(partition, position, epoch)
         self._next[partition] = position
 
-    def _mend(self, failed: list[Message]) -> None:
-        lost: set[int] = set()
-        for message in failed:
-            error = message.error()
-            if error is not None and error.code() in _LOST_PLACE:
-                lost.add(message.partition() or 0)
-            elif error is not None:
-                self.trouble = error.str()
+    def _is_record(self, message: Message) -> bool:
+        """Whether it is one; of what is none, take note."""
+        partition, offset, error = message.partition() or 0, message.offset() or 0, message.error()
+        if error is None:
+            self._next[partition] = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            self._reached[partition] = offset
+        elif error.code() in _LOST_PLACE:
+            self._lost.add(partition)
+        else:
+            self.trouble = error.str()
+        return error is None
+
+    def _mend(self) -> None:
+        """Begin anew what was lost; tried again until the broker answers, before anything else is read."""
+        lost = sorted(self._lost)
         try:
             for partition in lost:
                 log.warning("the inbox is not as it was: all of it is read again", partition=partition)
@@ -167,6 +184,7 @@ class InboxReader:
             raise BrokerUnreachable(f"the broker does not say where the inbox begins: {error.args[0].str()}") from error
         if lost:
             self._assign()
+            self._lost.clear()
 
     def _assign(self) -> None:
         epochs = self._runs.epochs

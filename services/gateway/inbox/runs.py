@@ -94,6 +94,18 @@ class Runs:
         self.waiting += len(run.offsets)
         self.waiting_bytes += run.size_bytes
 
+    def reach(self, partition: int, offset: int) -> None:
+        """Below `offset` nothing else comes: behind what was taken are marks of transactions, or what they aborted.
+
+        Without this, an inbox that a transaction was written to last would never count as moved.
+        """
+        runs = self._runs[partition]
+        # A mark may be of a later epoch than the record before it, and the library does not say of which.
+        if runs and offset > runs[-1].end:
+            runs[-1].end, runs[-1].epoch = offset, -1
+        elif not runs and offset > self.positions[partition]:
+            self.positions[partition], self.epochs[partition] = offset, -1
+
     def settled(self) -> Iterator[Run]:
         """Runs, oldest first in each partition, that have every outcome and wait to be told."""
         for runs in self._runs.values():

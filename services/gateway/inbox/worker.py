@@ -84,7 +84,10 @@ class Line:
         """What came; waits so long for something to come. Raises GatewayGone."""
         readable, _, _ = select.select([self._sock], [], [], wait_seconds)
         while readable:
-            chunk = self._sock.recv(_CHUNK_BYTES)
+            try:
+                chunk = self._sock.recv(_CHUNK_BYTES)
+            except OSError as error:  # reset: it died with something unread
+                raise GatewayGone from error
             if not chunk:
                 raise GatewayGone
             self._buffer += chunk
@@ -184,7 +187,8 @@ class Worker:
         try:
             messages = self._reader.read(count, BUSY_SECONDS if self._runs.waiting else IDLE_SECONDS)
         except BrokerUnreachable as error:
-            return self._say(str(error))
+            self._say(str(error))
+            return self._listen(RETRY_SECONDS)
         by_partition: dict[int, list[Message]] = {}
         for message in messages:
             by_partition.setdefault(message.partition() or 0, []).append(message)
@@ -212,9 +216,13 @@ class Worker:
             except BadEvent as error:
                 self._bury(run, slot, value, reason_of(error))
                 continue
-            except Exception as error:
-                # Whatever it is, one record must not stop the inbox.
-                log.exception("a record cannot be read", partition=inbox_partition, offset=offsets[slot])
+            except Exception as error:  # noqa: BLE001 - said here
+                # Whatever it is, one record must not stop the inbox. What an exception says may be what the record
+                # said, and logs are no place for that.
+                kind_of_error = type(error).__name__
+                log.error(
+                    "a record cannot be read", partition=inbox_partition, offset=offsets[slot], error=kind_of_error
+                )
                 self._bury(run, slot, value, f"it cannot be read: {type(error).__name__}")
                 continue
             key = event.partition_key
@@ -252,7 +260,8 @@ class Worker:
 
     def _unpackable(self, frame: Frame[Ticket], error: Exception) -> None:
         """Some event of it cannot be encoded. Each goes alone, and that one into the dead log."""
-        log.error("a frame cannot be encoded", partition=frame.partition, events=len(frame.rows), reason=str(error))
+        kind_of_error = type(error).__name__  # and no more: what it says may be what a record said
+        log.error("a frame cannot be encoded", partition=frame.partition, events=len(frame.rows), error=kind_of_error)
         self._packer.done(frame.partition)
         if len(frame.rows) == 1:
             ((run, slot),) = frame.tickets
@@ -307,7 +316,7 @@ class Worker:
             moved=dict(self._runs.positions),
             outcomes=dict(self._outcomes),
             oldest_ms=self._runs.oldest_ms(),
-            trouble=trouble or self._trouble or self._reader.trouble,
+            trouble=trouble or self._trouble or self._reader.trouble or self._pen.trouble,
         )
         self._outcomes.clear()
         self._tell(report)

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ READER = EventReader(PSEUDONYMS)
 STRUCTURED = [("content-type", b"application/cloudevents+json")]
 PLACES = (
     ["id", "source", "type", "time", "specversion", "datacontenttype", "data_base64", SECRET]
-    + ["data", f"data.{SECRET}", f"data.{SECRET}`x", f"data.x - at `$.{SECRET}"]
+    + ["data", f"data.{SECRET}", f"data.{SECRET}`x", f"data.{SECRET}\n", f"data.x - at `$.{SECRET}"]
     + [f"data.{name}" for name in ("user", "item", "query", "session", "ranking", "position", "price", "attributes")]
 )
 VALUES = st.sampled_from(
@@ -72,3 +73,11 @@ def test_a_reason_names_the_field_that_an_app_can_mend() -> None:
     assert reason_of(BadEvent("data.user", "is required and missing", "")) == "data.user is required and missing"
     assert reason_of(BadEvent("data.items[3]", "is too long", "")) == "data.items[3] is too long"
     assert reason_of(BadEvent("data.alice", "is not a field of this kind", "")).startswith("a field of it is not")
+
+
+@pytest.mark.parametrize("name", [f"{SECRET}\n", f"\n{SECRET}`", f"{SECRET}\r\u2028x"])
+def test_the_name_of_a_field_is_not_told_whatever_stands_in_it(name: str) -> None:
+    """Not even where what the decoder says of it goes over several lines."""
+    raw = json.dumps(event(1, "click", data={"user": "u", "item": "i", name: 1})).encode()
+    found = bytes_of_letter(STRUCTURED, raw)
+    assert found is not None and b"alice" not in found, found
