@@ -33,7 +33,7 @@ from infra.runtime.etcd_install import EtcdRuntimeError, go_toolchain
 
 FILE: Final = ROOT / "docker-compose.multiregion.yml"
 PORTS: Final = (8080, 8081, 8082, 8083, 8085, 8086, 8087, 8100, 8101, 8102, 8103, 8105, 8106, 8107, 8127)
-OBSERVABILITY_PORTS: Final = {"prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
+OBSERVABILITY_PORTS: Final = {"console": 8190, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
 WAIT_SECONDS: Final = 300
 
 
@@ -62,16 +62,27 @@ def up(profiles: Sequence[str]) -> None:
     started = time.monotonic()
     result = subprocess.run([*command, "up", "--wait", "--wait-timeout", str(WAIT_SECONDS), *services], check=False)
     if result.returncode != 0:
-        raise ContainersUnavailable(
-            f"not everything became ready (exit code {result.returncode}).\n  Next: `{' '.join(command)} ps -a` shows "
-            "what, `... logs SERVICE` why."
-        )
+        raise ContainersUnavailable(_why_not_up(command, services, result.returncode))
     write_deployment(ENV_FILE.parent)
     print(f"compose: both regions are ready after {time.monotonic() - started:.0f} s")
     print("  gateways   http://127.0.0.1:8080 (east), http://127.0.0.1:8100 (west)")
     print("  status     meridian status --data-dir var/compose")
     print("             docker compose -f docker-compose.multiregion.yml exec east meridian status")
     print("  end        make compose-down (the data stays), make compose-down VOLUMES=1 (nothing stays)")
+
+
+def _why_not_up(command: list[str], services: Sequence[str], code: int) -> str:
+    """Say what is missing, or where it is said."""
+    missing = [image for image in _lines([*command, "config", "--images", *services]) if not has_image(image)]
+    if missing:
+        return (
+            f"{', '.join(sorted(set(missing)))}: neither here nor to be pulled.\n  Likely: this machine reaches no "
+            "registry.\n  Next: `make images` builds all but Grafana's; or `docker save` elsewhere, `docker load` here."
+        )
+    return (
+        f"not everything became ready (exit code {code}).\n  Next: `{' '.join(command)} ps -a` shows what, "
+        "`... logs SERVICE` why."
+    )
 
 
 def wanted_services(command: list[str]) -> list[str]:

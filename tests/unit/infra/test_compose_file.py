@@ -153,3 +153,21 @@ def test_an_old_docker_compose_is_told_what_to_run(whole: dict[str, Any]) -> Non
     assert sentence.startswith("${COMPOSE_PROJECT_NAME:?")
     assert "`docker compose`" in sentence
     assert all(service["labels"] == whole["x-compose-2"] for service in whole["services"].values())
+
+
+def test_health_checks_leave_the_processors_alone(services: dict[str, dict[str, Any]]) -> None:
+    """Each costs 60 to 90 ms of CPU, most of it Docker's: two regions may spend a tenth of a core on them."""
+    core = [service for service in services.values() if "core" in service["profiles"] and "healthcheck" in service]
+    a_second = sum(1 / int(service["healthcheck"]["interval"].removesuffix("s")) for service in core)
+    assert a_second <= 1.5
+
+
+def test_no_container_depends_on_the_daemons_own_limit_of_files(services: dict[str, dict[str, Any]]) -> None:
+    """Newer daemons give 1,024; a gateway has a file for each client, a broker several for each segment."""
+    assert all(service["ulimits"]["nofile"] >= 65536 for service in services.values())
+
+
+def test_every_published_port_is_looked_at_before_a_start(services: dict[str, dict[str, Any]]) -> None:
+    """Whoever has taken it is named then; Docker would say it after half of the containers are up."""
+    beside = {name: port for name, port in _published(services) if not name.endswith("-net")}
+    assert beside == compose.OBSERVABILITY_PORTS

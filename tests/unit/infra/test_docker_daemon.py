@@ -103,3 +103,21 @@ def test_what_is_sent_to_a_build_is_what_the_image_is_made_of(tmp_path: Path) ->
     assert {name for name in copied if not name.startswith("requirements/")} <= allowed
     shell = subprocess.run(["bash", "-n", images.HERE / "kafka" / "start.sh"], check=False, cwd=tmp_path)
     assert shell.returncode == 0
+
+
+def test_an_image_that_cannot_be_pulled_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And how to have it without a registry, instead of sending somebody to logs of containers that never were."""
+    script = """
+case "$*" in
+*--services*) echo east-kafka ;;
+*--images*) echo apache/kafka:4.3.1 ;;
+*inspect*) exit 1 ;;
+*"up --wait"*) echo 'manifest unknown' >&2; exit 18 ;;
+esac"""
+    _docker(tmp_path, script, monkeypatch)
+    monkeypatch.setattr(compose, "taken_ports", lambda _: [])
+    assert compose.main(["up"]) == 1
+    said = capsys.readouterr().err
+    assert "apache/kafka:4.3.1: neither here nor to be pulled" in said and "make images" in said
