@@ -22,7 +22,7 @@ from services.coordination.registry import Registered, registered
 from services.gateway.client import KIND, GatewayEntry
 from services.gateway.routing import Rights
 from services.gateway.wire import RegionGateways, RegionsAnswer
-from streams.logs import events_log
+from streams.logs import events_log, inbox_topic
 
 log = get_logger(__name__)
 _encode: Final = msgspec.json.Encoder().encode
@@ -38,6 +38,7 @@ class Directory:
         """The address of each region's gateway, by the deployment's file."""
         self._gateways: dict[str, list[str]] = {}
         self._lives: list[Life] = []
+        self._own_life = ""
         self._known_logs: frozenset[str] = frozenset()
 
     @property
@@ -48,6 +49,10 @@ class Directory:
     def life(self, incarnation: str) -> Life | None:
         """What is known of a life."""
         return next((life for life in self._lives if life.incarnation == incarnation), None)
+
+    def lives_as(self, incarnation: str) -> None:
+        """The own region's life, which a region that is alone has nobody else to tell."""
+        self._own_life = incarnation
 
     def take(self, lives: list[Life], gateways: list[Registered]) -> None:
         """Replace what is known."""
@@ -97,9 +102,20 @@ class Directory:
             epoch=EPOCH_OPEN if term.active and epoch == NO_EPOCH else epoch,
             view_age_ms=None if age is None else int(age * 1000),
             regions=[
-                RegionGateways(region=name, gateways=self._gateways_of(name), active=name == active) for name in names
+                RegionGateways(
+                    region=name, gateways=self._gateways_of(name), active=name == active, inbox=self._inbox_of(name)
+                )
+                for name in names
             ],
         )
+
+    def _inbox_of(self, region: str) -> str | None:
+        newest = max(
+            (life for life in self._lives if life.region == region), key=lambda life: life.number, default=None
+        )
+        if newest is not None:
+            return None if newest.sealed else inbox_topic(newest.incarnation)
+        return inbox_topic(self._own_life) if region == self._region and self._own_life else None
 
     def _gateways_of(self, region: str) -> list[str]:
         address = self._addresses.get(region)

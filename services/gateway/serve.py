@@ -162,6 +162,7 @@ class Gateway:
             return
         bind_process(incarnation=incarnation)
         core.tracer.lives_as(incarnation)
+        core.directory.lives_as(incarnation)
         name = events_log(incarnation)
         partitions = await self._retried(core, lambda: self._shape.partitions(name))
         recorded = await self._retried(core, lambda: acknowledged_ends(self._store, name))

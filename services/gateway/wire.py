@@ -202,6 +202,11 @@ class RegionGateways(msgspec.Struct, frozen=True, kw_only=True):
     gateways: list[str]
     """Addresses: every one of them takes events, those of the active region give rankings."""
     active: bool
+    inbox: str | None = None
+    """The topic of its Kafka to which apps may publish events; it changes with the life of the region's data.
+
+    Null while no life of it is known to go on.
+    """
 
 
 class RegionsAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from services.coordination import MemoryStore
-from services.coordination.lives import open_life
+from services.coordination.lives import all_lives, open_life
 from services.coordination.registry import Registered, Registration
 from services.gateway.client import KIND, GatewayEntry
 from services.gateway.directory import Directory
@@ -41,6 +41,27 @@ async def test_registered_gateways_take_the_place_of_the_deployments_address() -
     }
     directory.take([], [])
     assert gateways(directory) == {"east": ["http://east:8080"], "west": ["http://west:8080"]}
+
+
+def inboxes(directory: Directory) -> dict[str, str | None]:
+    """Where apps are told to publish by Kafka."""
+    return {found.region: found.inbox for found in directory.answer().regions}
+
+
+async def test_apps_find_the_inbox_of_the_life_that_goes_on() -> None:
+    """The newest one of each region; none where the newest is over, for nobody reads that any more."""
+    store = MemoryStore()
+    directory = Directory("east", Alone(), ADDRESSES)
+    assert inboxes(directory) == {"east": None, "west": None}
+    directory.lives_as("east-7")
+    assert inboxes(directory) == {"east": "east-7.inbox", "west": None}, "nobody else tells a region that is alone"
+    for region, cluster in (("east", "a"), ("west", "b"), ("west", "c")):
+        await open_life(store, region, cluster, 1)
+    await directory.refresh(store)
+    assert inboxes(directory) == {"east": "east-1.inbox", "west": "west-2.inbox"}
+    lives = [msgspec.structs.replace(life, sealed_ms=9) for life in await all_lives(store)]
+    directory.take(lives, [])
+    assert inboxes(directory) == {"east": None, "west": None}
 
 
 async def test_a_gateway_that_registers_is_found() -> None:

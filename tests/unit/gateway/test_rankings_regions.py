@@ -156,8 +156,8 @@ async def test_who_is_active_and_where_everybody_is() -> None:
             "epoch": [0, 7],
             "view_age_ms": 250,
             "regions": [
-                {"region": "east", "gateways": ["http://east:8080"], "active": False},
-                {"region": "west", "gateways": ["http://west:8080"], "active": True},
+                {"region": "east", "gateways": ["http://east:8080"], "active": False, "inbox": None},
+                {"region": "west", "gateways": ["http://west:8080"], "active": True, "inbox": None},
             ],
         }
         rights.give((0, 9))
