@@ -20,6 +20,8 @@ from services.common.trace_context import TraceContext
 
 SPANS_MAX: Final = 64
 """Of one request in one process; what comes after is left out."""
+ERROR_CHARACTERS_MAX: Final = 300
+"""Of a failure's words; spans stay in memory."""
 
 
 class Keeps(Protocol):
@@ -160,7 +162,7 @@ class Trace:
         try:
             yield
         except BaseException as problem:
-            error = str(problem) or type(problem).__name__
+            error = str(problem)[:ERROR_CHARACTERS_MAX] or type(problem).__name__
             raise
         finally:
             span_id, self.calling = self.calling, before

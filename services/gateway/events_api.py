@@ -35,8 +35,8 @@ from streams.events import Received
 CHUNK_EVENTS: Final = 200
 """After so many events of a batch, whoever waits for a ranking gets a turn."""
 
-KEYS_MAX: Final = 100
-"""Events of a traced batch by whose id its trace is found."""
+KEYS_MAX: Final = 20
+"""Events of a traced batch by whose id its trace is found, the first ones. Ids have up to 256 characters."""
 
 _encode: Final = msgspec.json.Encoder().encode
 _RETRY: Final = "Send it again, with the same source, id and time: it will be counted once."

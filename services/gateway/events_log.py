@@ -7,6 +7,7 @@ whatever really talks to Kafka sits behind `RecordSink`.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -89,6 +90,8 @@ class Waiting:
 
 
 _PENDING: Final = NotKept("pending")
+_NO_REQUEST: Final = Context()
+"""What becomes due is of many requests: lines that are written then name none, and not whichever set the timer."""
 Ticket = tuple[Waiting, int]
 
 
@@ -264,7 +267,7 @@ class EventsLog:
             self._timer.cancel()
             self._timer = None
         if due is not None and self._timer is None:
-            self._timer = self._loop.call_at(due, self._on_timer)
+            self._timer = self._loop.call_at(due, self._on_timer, context=_NO_REQUEST)
 
     def _on_timer(self) -> None:
         self._timer = None

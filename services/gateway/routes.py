@@ -183,6 +183,10 @@ class Door:
                     refused.labels(problem.kind).inc()
                     response = problem.response()
                     trace.note(problem=problem.kind)
+                except BaseException as bug:
+                    # The server answers for it (500), or nobody listens any more; a request without an end is no trace.
+                    trace.end(_name_of(route), kind="server", error=type(bug).__name__)
+                    raise
                 _finish(trace, route, response)
             seconds.observe(self._clock.monotonic() - began)
             requests.labels(route.name, str(response.status)).inc()
@@ -211,4 +215,8 @@ def _finish(trace: Trace, route: Route, response: web.Response) -> None:
         error = str(trace.facts.get("problem", response.status)) if response.status >= 500 else ""
         trace.facts["http.route"] = route.path
         trace.facts["http.response.status_code"] = response.status
-        trace.end(f"{route.method.upper()} {route.path}", kind="server", error=error)
+        trace.end(_name_of(route), kind="server", error=error)
+
+
+def _name_of(route: Route) -> str:
+    return f"{route.method.upper()} {route.path}"

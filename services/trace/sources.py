@@ -20,6 +20,7 @@ from services.common.deployment import DEPLOYMENT_FILE, Deployment, load_deploym
 from services.common.settings import SettingsError
 from services.common.spans import PATH, SpansAnswer
 from services.region import run_file
+from streams.errors import DECODE_ERRORS
 
 SERVICES: Final = ("gateway", "processor", "inference")
 """Who keeps spans."""
@@ -127,7 +128,7 @@ async def _ask(session: aiohttp.ClientSession, target: Target, wanted: str, now_
         return Reply(target, None, f"did not answer within {ANSWER_SECONDS:g} s")
     except (aiohttp.ClientError, OSError) as error:
         return Reply(target, None, f"cannot be reached: {error}")
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         return Reply(target, None, f"cannot be understood: {error}")
     ahead_us = answer.now_us - (asked_us + answered_us) // 2
     return Reply(target, answer, "", ahead_us, (answered_us - asked_us) // 2)

@@ -6,9 +6,11 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from services.common.settings import Secret
 from services.common.spans import Span
-from services.common.tracing import Tracer
+from services.common.tracing import Tracer, current
 from services.common.tracing_settings import TracingSettings
 from streams.asks import decode_asks
 from streams.frame import HEADER_ASKS, HEADER_TRACE, header
@@ -119,3 +121,47 @@ async def test_spans_are_answered_at_the_gateway_under_its_lock() -> None:
         authorised = {"Authorization": f"Bearer {token}"}
         async with gateway.client.get("/v1/spans", params={"trace": "0" * 32}, headers=authorised) as response:
             assert json.loads(await response.read())["spans"] == []
+
+
+async def test_what_becomes_due_is_no_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that its age closes is of many requests: a line about it must not name the one that set the timer."""
+    gateway = GatewayParts(frame_age_ms=5.0)
+    traced(gateway)
+    async with gateway:
+        current_ones: list[str] = []
+        send = gateway.sink.send
+
+        def noted(*arguments: Any) -> None:
+            current_ones.append(current().trace_id)
+            send(*arguments)
+
+        monkeypatch.setattr(gateway.sink, "send", noted)
+        gateway.sink.hold = True
+        posts = [asyncio.ensure_future(gateway.post("/v1/events", [event(1)], {**BATCH, **parent(1)}))]
+        await wait_until_async(lambda: len(current_ones) == 1, 5, "the frame that nothing holds up")
+        posts.append(
+            asyncio.ensure_future(gateway.post("/v1/events", [event(1) | {"id": "b"}], {**BATCH, **parent(2)}))
+        )
+        await wait_until_async(lambda: len(current_ones) == 2, 5, "the frame that became due")
+        gateway.sink.release()
+        await asyncio.gather(*posts)
+    assert current_ones == [f"{1:032x}", ""]
+
+
+async def test_a_request_that_a_bug_ended_has_a_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the one that somebody will look for; the next request on the same connection has its own."""
+    gateway = GatewayParts()
+    tracer = traced(gateway)
+    async with gateway:
+
+        def broken() -> None:
+            raise RuntimeError("alice asked for a lamp")
+
+        monkeypatch.setattr(gateway.core, "log", broken)
+        status, _, _ = await gateway.post("/v1/search", {"user": "a", "query": "b"}, {**JSON, **parent(3)})
+        monkeypatch.undo()
+        await gateway.post("/v1/search", {"user": "a", "query": "b", "deadline_ms": 50}, {**JSON, **parent(4)})
+    assert status == 500
+    whole = named(tracer, 3)["POST /v1/search"]
+    assert (whole.error, whole.parent_id) == ("RuntimeError", f"{3:016x}")
+    assert named(tracer, 4)["POST /v1/search"].parent_id == f"{4:016x}"
