@@ -101,7 +101,8 @@ def _effect_on_inbox(receipt: Receipt, ack: Place) -> Effect:
         return "affected"
     if receipt.kind == "hole":
         return "affected" if _within(receipt.remaining, ack) else "unaffected"
-    if ack.offset >= receipt.inbox_ends.get(ack.partition, 0):
+    # Beyond what was known; or moved since, behind what was known of the log: nobody says who holds that.
+    if ack.offset >= receipt.inbox_ends.get(ack.partition, 0) or _within(receipt.inbox, ack):
         return "affected" if receipt.state == "confirmed_lost" else "unknown"
     missing = any(found.log == events_log(receipt.incarnation) for found in receipt.remaining)
     return "unknown" if missing else "unaffected"

@@ -73,6 +73,20 @@ def publish(bootstrap: str, incarnation: str, records: Iterable[Record]) -> list
     return [places[number] for number in range(len(places))]
 
 
+def publish_in_transactions(
+    bootstrap: str, incarnation: str, kept: Iterable[Record], aborted: Iterable[Record]
+) -> None:
+    """Publish some in a transaction that is committed, and some in one that is not; both leave marks behind."""
+    producer = Producer({**producer_settings(bootstrap), "transactional.id": f"{incarnation}-app"})
+    producer.init_transactions(30)
+    for records, end in ((kept, producer.commit_transaction), (aborted, producer.abort_transaction)):
+        producer.begin_transaction()
+        for value, headers in records:
+            producer.produce(inbox_topic(incarnation), value, headers=dict(headers))
+        producer.flush(30)
+        end(30)
+
+
 def identities(gateway: GatewayProcess, records: Sequence[Record]) -> list[bytes]:
     """What the gateway must make of good records, under its key."""
     reader = EventReader(read_pseudonyms(Path(gateway.directory) / "pseudonym.key"))

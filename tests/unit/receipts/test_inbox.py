@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from services.coordination.inbox_record import InboxGap, InboxMarks, inbox_marks, raise_inbox_marks
 from services.coordination.lives import Life
 from services.coordination.memory import MemoryStore
+from services.ledger.acks import Ack as LedgerAck
 from services.receipts import Contact, InboxEvidence, LogEvidence, Range, Receipt, advance, issue
 from services.receipts.holes import inbox_gap_receipt
 from services.receipts.matching import effect_on
@@ -85,6 +89,30 @@ def test_what_came_too_late_to_be_known_is_lost_when_the_life_is() -> None:
         "affected",
         "unaffected",
     ]
+
+
+def test_what_was_moved_after_the_receipt_was_written_is_not_called_safe() -> None:
+    """Its frames lie behind what was known of the log: that may be lost with the region before anybody copies them."""
+    moved = advance(receipt(), {LOG: {0: 10}}, [EAST_1], back({1: 50}), 7_000)
+    assert (moved.state, moved.inbox_remaining) == ("healed", [])
+    unsure = advance(receipt(), {LOG: {0: 10}}, [EAST_1], Contact(6_000, {LOG: {0: 15}}, inbox_moved={1: 50}), 7_000)
+    assert (unsure.state, unsure.inbox_remaining, unsure.remaining) == ("open", [], [])
+    lost = advance(unsure, {LOG: {0: 10}}, [SEALED, EAST_2], Contact(0, {}, inbox_moved={1: 50}), 9_500)
+    assert lost.state == "confirmed_lost"
+    effects = [effect_on(each, Ack(35, 1, INBOX)) for each in (moved, unsure, lost)]
+    assert effects == ["unaffected", "unknown", "affected"]
+
+
+def test_the_lines_that_the_page_shows_can_be_matched() -> None:
+    """As they stand there, each on one line."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "concepts" / "inbox.md").read_text()
+    (block,) = [found for found in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if '"source"' in found]
+    lines = [msgspec.json.decode(line, type=LedgerAck) for line in re.findall(r"{.*?}", block, re.DOTALL)]
+    assert [(line.log, line.partition, line.offset, line.index) for line in lines] == [
+        (INBOX, 3, 102, 0),
+        (LOG, 5, 22, 4),
+    ]
+    assert [effect_on(receipt(), line) for line in lines] == ["unknown", "unknown"]
 
 
 async def test_marks_only_grow() -> None:
