@@ -126,6 +126,8 @@ class Standing:
     """Whether etcd's leader would be lost with the active region."""
     lease_gone_at: float | None
     """Since when no region holds the lease, on the clock of `now`; None while one does."""
+    etcd_leader_known: bool = True
+    """Where nobody says who leads etcd, the worst case is that the active region does."""
 
 
 def worst_terms(times: ControlTimes, *, etcd_leader_too: bool) -> Terms:
@@ -164,7 +166,7 @@ def forecast(
     if age_seconds > NEWS_AGE_SECONDS + 2 * times.observe:
         return f"the processor has not said what it has folded for more than {NEWS_AGE_SECONDS:g} s"
     expected = expected_terms(times, place=standing.place, etcd_leader_too=standing.etcd_leader_too)
-    worst = worst_terms(times, etcd_leader_too=standing.etcd_leader_too)
+    worst = worst_terms(times, etcd_leader_too=standing.etcd_leader_too or not standing.etcd_leader_known)
     lease, lease_max = expected.lease, worst.lease
     if standing.lease_gone_at is not None:
         lease = lease_max = 0.0
@@ -194,6 +196,8 @@ def _sentence(
     lease = "no lease is left to wait for" if standing.lease_gone_at is not None else f"{lease_seconds:.1f} s of lease"
     if standing.etcd_leader_too:
         lease += " with an election of etcd's, whose leader is there, too"
+    elif not standing.etcd_leader_known:
+        lease += " (longer if etcd's leader is there, which is not known)"
     turn = "" if standing.place == 0 else f"; {standing.place} other region goes first"
     rate = "a rate that was never measured" if events_per_second is None else f"{events_per_second:,.0f} events/s"
     drills = "no drill" if correction.drills == 0 else f"{correction.drills} drills"

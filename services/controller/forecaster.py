@@ -39,10 +39,12 @@ class Forecaster:
             return stopped
         active = leader.record.region if leader is not None else view.store.former
         ranked = queue(view, active)
+        etcd_leader = self._etcd_leader()
         standing = Standing(
             place=ranked.index(view.region) if view.region in ranked else 0,
-            # Where nobody says who leads etcd it is elsewhere: controllers keep it out of the active region.
-            etcd_leader_too=leader is not None and self._etcd_leader() == active,
+            # Where nobody says who leads etcd it is likely elsewhere: controllers keep it out of the active region.
+            etcd_leader_too=leader is not None and etcd_leader == active,
+            etcd_leader_known=leader is None or etcd_leader is not None,
             lease_gone_at=None if leader is not None else view.store.leader_gone_at,
         )
         return forecast(_backlog(view), standing, self._times, self._correction, now.boottime)

@@ -144,7 +144,11 @@ def test_a_controller_forecasts_from_what_it_knows() -> None:
     west = view("west", store_leader=leader("east"))
     west = replace(west, data=replace(west.data, gate=gate))
     assert known(forecaster().of(west, NOW)).seconds == pytest.approx(2.05)
-    assert known(forecaster("east").of(west, NOW)).lease_seconds == pytest.approx(4.75)
+    there, elsewhere, nowhere = (known(forecaster(leads).of(west, NOW)) for leads in ("east", "west", None))
+    assert there.lease_seconds == pytest.approx(4.75)
+    assert nowhere.seconds == elsewhere.seconds
+    assert nowhere.seconds_max == there.seconds_max > elsewhere.seconds_max, "what is not known may be the worst"
+    assert "which is not known" in nowhere.because
     assert forecaster().of(view("east", store_leader=leader("east"), term=term()), NOW) == HOLDS_LEASE
     paused = replace(west, store=replace(west.store, pause=Pause(by="anna", reason="", created_ms=0, until_ms=2**60)))
     assert "paused by anna" in str(forecaster().of(paused, NOW))
