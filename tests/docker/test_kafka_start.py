@@ -116,3 +116,19 @@ def test_it_ends_in_good_order_when_it_is_stopped(broker: Container, tmp_path: P
     broker.reload()
     assert broker.attrs["State"]["ExitCode"] == 0
     assert (tmp_path / "data" / "logs" / ".kafka_cleanshutdown").exists()
+
+
+@pytest.mark.timeout(200)
+def test_a_log_that_lost_its_name_tag_is_not_removed(broker: Container, tmp_path: Path) -> None:
+    """A volume without meta.properties is empty, or damaged: only the first is formatted."""
+    _await_starts(broker, 1)
+    broker.stop(timeout=60)
+    logs = tmp_path / "data" / "logs"
+    (logs / "east-1.events-0").mkdir()
+    (logs / "meta.properties").unlink()
+    broker.start()
+    broker.wait(timeout=60)
+    said = broker.logs().decode(errors="replace")
+    assert "holds a log and no meta.properties" in said
+    assert (logs / "east-1.events-0").is_dir()
+    assert _starts(broker) == 1

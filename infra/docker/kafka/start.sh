@@ -42,7 +42,14 @@ configure() {
 
 format_if_empty() {
     [ ! -e $volume/logs/meta.properties ] || return 0
-    # What a format that was killed left behind.
+    # A format that was killed leaves nothing but the quorum's own log behind. Anything else is a region's log whose
+    # name tag is gone (a damaged disk): it is nobody's to remove.
+    local held
+    held=$(find $volume/logs -mindepth 1 -maxdepth 1 -type d ! -name '__cluster_metadata-0' 2>/dev/null | head -n 1 || true)
+    if [ -n "$held" ]; then
+        say "$volume/logs holds a log and no meta.properties. Likely the disk lost it: put it back from a copy, or move $volume/logs away, and the region begins a new life."
+        exit 1
+    fi
     rm -rf $volume/logs
     local id
     id=$({ printf M; head -c 15 /dev/urandom; } | base64 | tr '+/' '-_' | tr -d '=\n')
