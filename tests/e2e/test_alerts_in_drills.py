@@ -44,7 +44,7 @@ class Case:
 
 
 LOST = frozenset({"ProcessDown", "NoRegionReady", "ReplicationLagHigh", "ReceiptOpen"})
-FOLLOWS = frozenset({"FencedWrites", "InferenceDegraded", "CanaryLost"})
+FOLLOWS = frozenset({"FencedWrites", "InferenceDegraded", "CanaryLost", "RequestsFail"})
 CASES = (
     Case("kill-active", frozenset({"FailoverHappened"}) | LOST, FOLLOWS),
     Case(

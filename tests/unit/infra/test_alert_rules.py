@@ -12,11 +12,9 @@ CASES = sorted((ROOT / "infra" / "prometheus" / "tests").glob("*.yml"))
 ALERTS = {
     "RegionInactive", "CanaryLost", "StreamStalled", "GapAlarm", "LeaseFlapping", "NoRegionReady", "RtoForecastHigh",
     "ReplicationLagHigh", "FailoverHappened", "FencedWrites", "ReceiptOpen", "InferenceDegraded", "InboxStalled",
-    "CoordinationSilent", "ProcessDown", "DeadLetters",
+    "CoordinationSilent", "ProcessDown", "DeadLetters", "RequestsFail",
 }  # fmt: skip
 HEADINGS = ("Meaning", "Impact", "Diagnosis", "Mitigation")
-PLAIN_PAGES = {"failover.md", "lost-quorum.md"}
-"""Pages for several occasions, older than the alerts; they have other headings."""
 LEVELS = re.compile(r"(region|deployment):[a-z0-9_]+:[a-z0-9_]+")
 
 
@@ -78,7 +76,7 @@ def test_an_alert_says_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert said["runbook_url"] == f"{{{{ $externalLabels.runbooks }}}}/{page.name}"
     text = page.read_text()
     missing = [word for word in HEADINGS if not re.search(rf"(\*\*{word}\.\*\*|^#+ {word})", text, re.MULTILINE)]
-    assert not missing or page.name in PLAIN_PAGES, f"{page.name} lacks {missing}"
+    assert not missing, f"{page.name} lacks {missing}"
     assert rule["alert"] in text, f"{page.name} does not name its alert"
     found = re.fullmatch(r"\{\{ \$externalLabels\.grafana \}\}/d/([a-z-]+)\?viewPanel=(\d+)", said["dashboard_url"])
     assert found is not None, said["dashboard_url"]

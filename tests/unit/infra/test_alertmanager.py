@@ -36,3 +36,16 @@ def test_inhibition_speaks_of_alerts_that_exist() -> None:
     named = [word for rule in rules for word in [*rule["source_matchers"], *rule["target_matchers"]]]
     names = {name for matcher in named if matcher.startswith("alertname") for name in matcher.split('"')[1].split("|")}
     assert len(names) >= 8 and names <= known
+
+
+def test_inhibition_keeps_to_its_deployment_and_silences_no_page_by_a_warning() -> None:
+    """A drill's alerts go to nobody: what they silenced of a deployment that people use would be heard by nobody."""
+    severity = {rule["alert"]: rule["labels"]["severity"] for rule in alerts()}
+    for rule in yaml.safe_load(CONFIG.read_text())["inhibit_rules"]:
+        assert "drill" in rule["equal"], rule
+        (source,), (target,) = (
+            [matcher for matcher in rule[side] if matcher.startswith("alertname")]
+            for side in ("source_matchers", "target_matchers")
+        )
+        urgent = {name for name in target.split('"')[1].split("|") if severity[name] == "page"}
+        assert not urgent or severity[source.split('"')[1]] == "page", f"{source} silences {urgent}"
