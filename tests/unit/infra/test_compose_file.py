@@ -165,7 +165,7 @@ def test_health_checks_leave_the_processors_alone(services: dict[str, dict[str, 
 def test_no_container_depends_on_the_daemons_own_limit_of_files(services: dict[str, dict[str, Any]]) -> None:
     """Newer daemons give 1,024; a gateway has a file for each client, a broker several for each segment.
 
-    A daemon that may not raise its own limit refuses to start what wants more than that, so more than enough is too many.
+    A daemon that may not raise its own limit refuses to start what wants more, so more than enough is too many.
     """
     assert all(service["ulimits"]["nofile"] == 16384 for service in services.values())
 
