@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
@@ -43,7 +44,7 @@ from tests.support.poll import wait_until_async
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
-EVENTS = 3_000
+EVENTS = 2_000
 SLOW: dict[str, Any] = {"inbox_events_waiting_max": 100, "inbox_interval_seconds": 0.1}
 """Few may wait at once, so that a kill finds some moved, some under way, some not read."""
 SECRET = "alice@example.org"
@@ -68,7 +69,9 @@ async def drained(gateway: GatewayProcess, bootstrap: str, life: str) -> None:
     await asyncio.to_thread(until_drained, bootstrap, life, 90, what)
 
 
-async def test_a_gateway_killed_in_the_middle_loses_and_doubles_nothing(kafka: KafkaBroker, tmp_path: Path) -> None:
+async def test_gateway_and_worker_killed_in_the_middle_lose_and_double_nothing(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
     """Every identity is in the log, every bad record in the dead log, every record in a receipt that is true."""
     life = "inbox-1"
     make_life(kafka.bootstrap, life)
@@ -77,14 +80,18 @@ async def test_a_gateway_killed_in_the_middle_loses_and_doubles_nothing(kafka: K
     places = await asyncio.to_thread(publish, kafka.bootstrap, life, [*good[:middle], *bad, *good[middle:]])
     bad_places = places[middle : middle + len(bad)]
     async with GatewayProcess(tmp_path, kafka.bootstrap, life, **SLOW) as gateway:
-        for part in (1, 2):
-            await until_moved(gateway, part * EVENTS / 8)
+        for victim in ("gateway", "worker"):
+            await until_moved(gateway, EVENTS / 8)
             os.kill(gateway.pid, signal.SIGSTOP)  # the worker goes on: it reads, and notes what it believes
             await asyncio.to_thread(until_still, kafka.bootstrap, life)
-            gateway.kill()
             noted = await asyncio.to_thread(positions, kafka.bootstrap, life)
             assert sum(noted.values()) < len(places), "the kill came too late to find anything under way"
-            gateway.start()
+            if victim == "gateway":
+                gateway.kill()
+                gateway.start()
+            else:
+                psutil.Process(gateway.pid).children()[0].kill()
+                os.kill(gateway.pid, signal.SIGCONT)
         await drained(gateway, kafka.bootstrap, life)
         frames = await asyncio.to_thread(raw_frames, kafka.bootstrap, events_log(life))
         rows = [frame.identity(number) for frame in frames.values() for number in range(frame.count)]
