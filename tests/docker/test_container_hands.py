@@ -14,7 +14,7 @@ import pytest
 from infra.runtime import network
 from infra.runtime.network import Drop, NetworkError
 from region_sim.backends.compose import machine_problem
-from region_sim.backends.compose_project import PARTS, Project, inspect
+from region_sim.backends.compose_project import PARTS, Project, docker, inspect
 from region_sim.backends.containers import ContainerHands, number_inside
 from region_sim.faults.base import Scene
 from region_sim.faults.plays import play_of
@@ -28,6 +28,7 @@ from tests.support.poll import wait_until, wait_until_async
 
 pytestmark = pytest.mark.docker
 PORT = 8080
+ENDS_SLOWLY = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; sleep infinity & wait"]
 VOLUMES = {"kafka": "kafka", "etcd": "etcd", "": "data"}
 
 
@@ -44,6 +45,7 @@ def described(image: str) -> dict[str, object]:
                 network_mode=f"service:{site}-net",
                 volumes=[f"{site}-{volume}:/kept"] if volume else [],
                 depends_on=[f"{site}-net"],
+                **({} if part else {"entrypoint": ENDS_SLOWLY, "stop_grace_period": "10s"}),
             )
     names = [f"{site}-{kind}" for site in ("east", "west") for kind in VOLUMES.values()]
     networks = {"east": {}, "west": {}, "north": {}, "wan": {"internal": True}}
@@ -129,6 +131,15 @@ async def test_a_site_that_was_killed_or_ended_stays_down_until_it_is_started(
     await play.heal()
     assert await play.not_healed() is None
     assert len(running(hands, "west")) == 5
+
+
+async def test_a_site_that_an_operator_ends_keeps_its_log_until_its_services_have_ended(hands: ContainerHands) -> None:
+    """What is acknowledged, and the lease that is let go, go through Kafka and etcd."""
+    await asyncio.to_thread(hands.stop, "west")
+    names = {service: hands.project.container(service) for service in hands.services("west")}
+    ended = {service: docker(["inspect", "-f", "{{.State.FinishedAt}}", name]) for service, name in names.items()}
+    assert min(ended, key=ended.__getitem__) == "west"
+    await asyncio.to_thread(hands.start, "west", 60.0)
 
 
 async def test_a_wiped_site_has_nothing_left(hands: ContainerHands) -> None:
