@@ -155,8 +155,13 @@ def _kind(found: msgspec.inspect.Type) -> str:  # noqa: PLR0911 - one line a typ
         "BoolType": "true or false",
         "NoneType": "unset",
     }
-    bounds = [f"{sign} {value}" for name, sign in BOUNDS if (value := getattr(found, name, None)) is not None]
+    bounds = [f"{sign} {_bound(value)}" for name, sign in BOUNDS if (value := getattr(found, name, None)) is not None]
     return " ".join([word.get(type(found).__name__, type(found).__name__), ", ".join(bounds)]).strip()
+
+
+def _bound(value: object) -> str:
+    # typing has one `Annotated[float, ...]` for bounds 0 and 0.0, that of whichever module was imported first.
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _shown(value: object) -> str:

@@ -45,6 +45,13 @@ def test_bounds_and_defaults_stand_beside_the_meaning() -> None:
     assert gateway["api_tokens"].kind == "secret"
 
 
+def test_bounds_do_not_depend_on_who_was_imported_first() -> None:
+    """`Meta(ge=0)` and `Meta(ge=0.0)` are one to typing: the page would change with the order of imports."""
+    kinds = {one.kind for table in all_tables() for one in table.settings}
+    assert {"number ≥ 0", "number ≥ 0, ≤ 1"} <= kinds
+    assert [kind for kind in kinds if re.search(r"\.0\b", kind)] == []
+
+
 def test_the_verb_prints_one_table_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """For programs."""
     with pytest.raises(SystemExit) as ended:
