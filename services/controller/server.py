@@ -17,6 +17,7 @@ from services.common.health import Health
 from services.common.http import serving
 from services.common.logging import get_logger
 from services.common.metrics import add_metrics_route, new_registry
+from services.common.pages import refuse_pages
 from services.common.problem import problem_middleware
 from services.common.process import LoadedSettings
 from services.common.region_settings import RegionSettings
@@ -238,7 +239,7 @@ def _web_app(
     attendants: Attendants,
     settings: ControllerSettings,
 ) -> web.Application:
-    app = web.Application(middlewares=[problem_middleware])
+    app = web.Application(middlewares=[problem_middleware, refuse_pages])
     health = Health()
     health.add("coordination", lambda: _store_blocker(controller))
     health.add_notice("election", lambda: controller.sentence)

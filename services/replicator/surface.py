@@ -9,6 +9,7 @@ from aiohttp import web
 
 from services.common.health import Health
 from services.common.metrics import add_metrics_route, new_registry
+from services.common.pages import refuse_pages
 from services.common.problem import Problem, problem_middleware
 from services.replicator.client import HoleRequest
 from services.replicator.compare import ChecksumReport, Ledger
@@ -49,7 +50,7 @@ def new_app(
             ) from None
         return _json({"log": wanted.log, "partition": wanted.partition, "copy_offset": offset})
 
-    app = web.Application(middlewares=[problem_middleware])
+    app = web.Application(middlewares=[problem_middleware, refuse_pages])
     app.router.add_get("/v1/replication", replication)
     app.router.add_get("/v1/checksums", checksums)
     app.router.add_post("/v1/holes", holes)
