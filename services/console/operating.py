@@ -8,6 +8,7 @@ Whether it is done, the controllers decide; what they refuse is shown in their w
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -32,13 +33,14 @@ LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 log = get_logger(__name__)
 
+OPERATION_ID: Final = "^[A-Za-z0-9._-]{1,64}$"
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/operate/VERB`."""
 
-    operation_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
+    operation_id: Annotated[str, msgspec.Meta(pattern=OPERATION_ID)]
     by: Text
     reason: Text
     to: Annotated[str, msgspec.Meta(max_length=200)] = ""
@@ -103,7 +105,11 @@ class OperatingApi:
         return await self._pass_on(f"/v1/{verb}", body, verb)
 
     async def _operation(self, request: web.Request) -> web.Response:
-        return await self._pass_on(f"/v1/operations/{request.match_info['id'][:64]}", None, "")
+        name = request.match_info["id"]
+        if not re.fullmatch(OPERATION_ID, name) or not name.strip("."):
+            # It becomes part of an address within the deployment, and must not lead to another one there.
+            raise Problem(404, "no-such-operation", f"there is no operation {name[:64]!r}")
+        return await self._pass_on(f"/v1/operations/{name}", None, "")
 
     def _check_rights(self, request: web.Request) -> None:
         """Raise Problem unless the wish comes from this console's own page and its operator may act."""
@@ -112,13 +118,13 @@ class OperatingApi:
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
         if origin is None or urlsplit(origin).netloc != request.host or site not in {None, "same-origin"}:
             raise Problem(403, "foreign-origin", "only this console's own page may ask for that")
-        if not hmac.compare_digest(request.headers.get(SESSION_HEADER, "").encode(), self._secret.encode()):
+        if not _is_same(request.headers.get(SESSION_HEADER, ""), self._secret):
             raise Problem(
                 403, "old-page", "the console was started again after this page was opened", remedy="Reload the page."
             )
         wanted = self._settings.token
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if wanted and not hmac.compare_digest(given.encode(), wanted.reveal().encode()):
+        if wanted and not _is_same(given, wanted.reveal()):
             raise Problem(401, "wrong-token", "the operator's token is missing or wrong", remedy="Type it again.")
         if request.content_type != "application/json":
             raise Problem(415, "not-json", "the body must be JSON")
@@ -165,6 +171,11 @@ class OperatingApi:
     def _count(self, verb: str, outcome: str) -> None:
         if verb:
             self._metrics.operations.labels(verb, outcome).inc()
+
+
+def _is_same(given: str, wanted: str) -> bool:
+    """Compare in a time that says nothing of `wanted`; what was given may be no text at all."""
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), wanted.encode())
 
 
 def _passed_on(verb: str, wish: Wish) -> dict[str, Any]:

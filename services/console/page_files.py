@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from services.common.problem import Handler, Problem
 from services.console.operating import LOCAL_NAMES
+from services.console.settings import ConsoleSettings
 from services.console.watch import Watch
 
 PAGE_DIRECTORY: Final = Path(__file__).parent / "page"
@@ -42,25 +44,41 @@ HEADERS: Final = {
 }
 
 
-def only_under_own_name(port: Callable[[], int]) -> Middleware:
-    """For a console that only this machine reaches: refuse to be called by any other name.
+def only_under_own_name(settings: ConsoleSettings) -> Middleware:
+    """Refuse to be called by a name that is not this console's; plain addresses are, but for one that is only local.
 
-    A site that lets its own name point to this machine would otherwise read the page as if it were its own.
+    A site that lets its own name point to where the console listens would otherwise read the page as its own.
     """
+    known = LOCAL_NAMES | {settings.host, *settings.names}
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        name = request.host.rsplit(":", 1)[0].strip("[]") if request.host != "::1" else request.host
-        if name not in LOCAL_NAMES:
+        name = _name_in(request.host)
+        if name not in known and (settings.is_local or not _is_address(name)):
             raise Problem(
                 421,
                 "foreign-name",
-                f"this console listens for this machine only and was called {request.host[:64]!r}",
-                remedy=f"Open http://127.0.0.1:{port()}/ instead.",
+                f"this console was called {request.host[:64]!r}, which is none of its names",
+                remedy=f"Open http://127.0.0.1:{settings.port}/ instead, or add the name to MERIDIAN_CONSOLE_NAMES.",
             )
         return await handler(request)
 
     return check
+
+
+def _name_in(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 @web.middleware

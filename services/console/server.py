@@ -84,9 +84,7 @@ class Console:
         )
 
     def _web_app(self) -> web.Application:
-        middlewares: list[Middleware] = [with_headers, problem_middleware]
-        if self._settings.is_local:
-            middlewares.append(only_under_own_name(lambda: self._settings.port))
+        middlewares: list[Middleware] = [with_headers, problem_middleware, only_under_own_name(self._settings)]
         app = web.Application(middlewares=middlewares, client_max_size=8192)
         health = Health()
         health.add_notice("controllers", self._silence)

@@ -32,6 +32,8 @@ class ConsoleSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     """Whether operators may act from the page; where others than this machine reach it, only with a `token`."""
     token: Secret = Secret("")
     """What an operator types to act from the page; asked for whenever it is set."""
+    names: tuple[str, ...] = ()
+    """Under which names browsers may call it, besides localhost and addresses: of a proxy, of the machine."""
     look_ms: Positive = 1000
     """How often controllers and processes are asked; a change of the lease is heard at once."""
     lease_wait_ms: Annotated[int, msgspec.Meta(ge=50, le=10_000)] = 500

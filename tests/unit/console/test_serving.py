@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from services.common.clock import SystemClock
 from services.common.deployment import Deployment
@@ -285,3 +286,71 @@ async def test_a_console_that_stops_watching_ends(tmp_path: Path) -> None:
         with pytest.raises(ExceptionGroup):
             async with asyncio.timeout(5):
                 await console.until(asyncio.Event())
+
+
+@pytest.mark.parametrize("name", ["..%2Fstatus", "..%2F..%2Fmetrics", "a1%3Fwait_ms=9", "..", "a%20b"])
+async def test_the_name_of_an_operation_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    """It becomes part of an address within the deployment."""
+    deployment, asked = deployment_of(tmp_path, "east", "west"), []
+
+    async def take(request: web.Request) -> web.Response:
+        asked.append(request.raw_path)
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = deployment.site("east")
+    await web.TCPSite(runner, site.host, site.port("control")).start()
+    try:
+        async with console_of(deployment, tmp_path) as (_, url, session):
+            async with session.get(URL(f"{url}/v1/operations/{name}", encoded=True)) as answer:
+                assert answer.status == 404
+            async with session.get("/v1/operations/a1.b-2") as answer:
+                assert answer.status == 200
+    finally:
+        await runner.cleanup()
+    known = ("/v1/lease", "/v1/status", "/v1/explain", "/v1/history", "/v1/receipts", "/readyz")
+    assert [path for path in asked if not path.startswith(known)] == ["/v1/operations/a1.b-2"]
+    assert not [path for path in asked if "metrics" in path]
+
+
+@pytest.mark.parametrize("header", [b"X-Meridian-Session", b"Authorization"])
+async def test_a_header_that_is_no_text_is_a_wrong_one(tmp_path: Path, header: bytes) -> None:
+    """And no fault of the server. No client of ours would send it."""
+    deployment = deployment_of(tmp_path, "east", "west")
+    async with console_of(deployment, tmp_path, token=Secret("s3cret")) as (_, url, session):
+        right = {name.encode(): value.encode() for name, value in (await headers_of_page(session, url)).items()}
+        head = {**right, b"Host": url.removeprefix("http://").encode(), b"Connection": b"close", header: b"\xff"}
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        lines = [b"POST /v1/operate/pause HTTP/1.1", *(name + b": " + value for name, value in head.items())]
+        writer.write(b"\r\n".join([*lines, b"Content-Length: 0", b"", b""]))
+        status = (await reader.read()).split(maxsplit=2)[1]
+        writer.close()
+    assert status in {b"401", b"403"}
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("192.0.2.7:8190", 200),
+        ("[2001:db8::7]:8190", 200),
+        ("localhost:8190", 200),
+        ("console.example.com", 200),
+        ("evil.example:8190", 421),
+        ("console.example.com.evil.example", 421),
+        ("[", 421),
+    ],
+)
+async def test_where_others_reach_it_a_foreign_name_is_refused_as_well(tmp_path: Path, name: str, status: int) -> None:
+    """A container listens on every address and is published on this machine: a site may point its name there too."""
+    deployment = deployment_of(tmp_path, "east", "west")
+    names = ("console.example.com",)
+    async with (
+        console_of(deployment, tmp_path, host="0.0.0.0", names=names) as (_, _, session),
+        session.get("/v1/state", headers={"Host": name}) as answer,
+    ):
+        assert answer.status == status
+        if status == 421:
+            assert "MERIDIAN_CONSOLE_NAMES" in (await answer.json(content_type=None))["remedy"]
