@@ -18,9 +18,7 @@ def test_metrics_have_few_series_and_no_users_queries_or_items(region: DemoRegio
     """A search and its events pass first, so that what labels they would leave are there."""
     gateway = region.addresses["gateway"]
     body = f'{{"query": "{QUERY}", "user": "{USER}", "session": "{USER}-s", "candidates": ["{ITEM}"]}}'.encode()
-    request = urllib.request.Request(
-        f"{gateway}/v1/search", data=body, headers={"Content-Type": "application/json"}
-    )
+    request = urllib.request.Request(f"{gateway}/v1/search", data=body, headers={"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             answer.read()
