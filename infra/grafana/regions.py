@@ -61,7 +61,8 @@ _TOP = (
         6,
         "Forecast of a failover",
         "How long rankings would pause if the active region were lost now, by whichever other would be soonest.",
-        (Query("min(meridian_rto_forecast_seconds and on (region) region:active:max == 0)", "RTO"),),
+        # Unknown is NaN, which Grafana would paint green: left out, it is "No data".
+        (Query("min(meridian_rto_forecast_seconds >= 0 and on (region) region:active:max == 0)", "RTO"),),
         kind="stat",
         unit="s",
         decimals=1,

@@ -105,3 +105,10 @@ def test_boards_are_provisioned_and_cannot_be_changed_in_the_browser() -> None:
     assert provider["allowUiUpdates"] is False and provider["disableDeletion"] is True
     (source,) = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())["datasources"]
     assert source["type"] == "prometheus" and source["isDefault"] is True and source["editable"] is False
+
+
+def test_an_unknown_forecast_is_not_painted_green() -> None:
+    """It is shown as NaN, and the colour of NaN is that of the lowest step."""
+    panels = [panel for board in BOARDS for panel in board.panels if panel.kind == "stat"]
+    queries = [query.expression for panel in panels for query in panel.queries if "rto_forecast" in query.expression]
+    assert queries and all("rto_forecast_seconds >= 0" in query for query in queries)
