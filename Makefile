@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup train-env demo test test-slow test-console test-docker lint format quality bench drill-alerts mutants images compose-up compose-down compose-plugin clean
+.PHONY: help setup train-env demo test test-slow test-inbox test-console test-docker lint format quality bench drill-alerts mutants images compose-up compose-down compose-plugin clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,6 +27,9 @@ test-docker: setup  ## What needs images of Kafka and etcd: tests that start con
 
 test-console: setup  ## The console beside two real regions, one of which dies, and open for two hours' worth of changes
 	@$(BIN)/pytest -s tests/e2e/test_console_failover.py
+
+test-inbox: setup  ## The inbox: its broker killed, and its region with records that nobody else has (2 minutes)
+	@$(BIN)/pytest -m slow tests/integration/test_inbox.py tests/e2e/test_inbox_failover.py
 
 test-slow: setup  ## Tests in virtual time that take more than some seconds each
 	@$(BIN)/pytest -m slow tests/unit

@@ -135,6 +135,8 @@ class InboxReader:
             found = self._consumer.offsets_for_times(wanted, timeout=ANSWER_SECONDS)
             remove = []
             for place in found:
+                if place.error is not None:
+                    continue  # its offset is none: the next cleaning asks again
                 moved = moved_until[place.partition]
                 # No record is so young: all of them may go.
                 until = moved if place.offset < 0 else min(moved, place.offset)

@@ -36,6 +36,13 @@ class Told:
         return None if self.code is None else KafkaError(self.code)
 
 
+class Refused:
+    """A question about a partition that was not answered; the library leaves the time in place of the offset."""
+
+    def __init__(self, asked: TopicPartition, error: KafkaError) -> None:
+        self.partition, self.offset, self.error = asked.partition, asked.offset, error
+
+
 @dataclass
 class Library:
     """Stands for the consumer and the admin client."""
@@ -44,6 +51,7 @@ class Library:
     low: int = 0
     high: int = 100
     silent: bool = False
+    place_error: KafkaError | None = None
     assigned: list[dict[int, int]] = field(default_factory=list)
     removed: dict[int, int] = field(default_factory=dict)
     on_commit: Any = None
@@ -72,8 +80,9 @@ class Library:
     def commit(self, offsets: list[TopicPartition], **_: Any) -> None:
         self.on_commit(None, offsets)
 
-    def offsets_for_times(self, places: list[TopicPartition], **_: Any) -> list[TopicPartition]:
-        return [TopicPartition(place.topic, place.partition, -1) for place in places]
+    def offsets_for_times(self, places: list[TopicPartition], **_: Any) -> list[Any]:
+        found = [TopicPartition(place.topic, place.partition, -1) for place in places]
+        return found if self.place_error is None else [Refused(place, self.place_error) for place in places]
 
     def delete_records(self, places: list[TopicPartition], **_: Any) -> dict[str, Any]:
         self.removed.update({place.partition: place.offset for place in places})
@@ -185,4 +194,14 @@ def test_nothing_is_removed_beyond_a_position_that_was_taken_back(world: World) 
     world.take(Told((0, 5), KafkaError._LOG_TRUNCATION))
     world.take()
     world.reader.clean(1)
+    assert world.library.removed == {}
+
+
+def test_nothing_is_removed_where_the_broker_does_not_say_how_old_it_is(world: World) -> None:
+    """What was moved stays for its time: its position is in dead letters and receipts."""
+    world.take(*[Told((0, offset)) for offset in range(5)])
+    settled(world, 0)
+    world.reader.note()
+    world.library.place_error = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)
+    world.reader.clean(1_800_000_000_000)
     assert world.library.removed == {}
