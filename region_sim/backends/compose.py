@@ -48,6 +48,11 @@ services:
     networks: [east, west, north]
 """
 NO_PORTS: Final = "  {site}-net: {{ports: !reset []}}\n"
+WEIGHT: Final = "  {service}: {{cgroup_parent: /, cpu_shares: {shares}}}\n"
+SHARES: Final = 1024
+"""What the kernel gives one session of this machine."""
+PROCESSES: Final = {"": 5, "-etcd": 1, "-kafka": 1, "-inference": 1}
+"""How many are in each container of a region that works: the supervisor and what it starts, or one alone."""
 
 
 def machine_problem() -> str | None:
@@ -88,7 +93,7 @@ def running_project(drill: Drill, directory: Path, *, keep: bool) -> Iterator[tu
     problem = machine_problem()
     if problem is not None:
         raise DrillBroken(problem)
-    project = _project(directory)
+    project = _project(directory, docker(["info", "--format", "{{.CgroupDriver}}"]).strip())
     _images_are_here(project)
     try:
         project.compose(["up", "--detach", "--no-build", "--wait"], drill.topology.up_seconds_max)
@@ -113,14 +118,15 @@ def entering(project: Project) -> Callable[[list[str]], list[str]]:
     return enter
 
 
-def _project(directory: Path) -> Project:
+def _project(directory: Path, cgroup_driver: str) -> Project:
     """Write what is added to the compose file, and name the project after the run: a user's own is never touched."""
     compose_file = next((place / COMPOSE_FILE for place in (Path.cwd(), ROOT) if (place / COMPOSE_FILE).exists()), None)
     if compose_file is None:
         raise DrillBroken(f"there is no {COMPOSE_FILE} here: run the drill in a checkout of the project")
     directory.mkdir(parents=True, exist_ok=True)
     added = directory / "drill.yml"
-    added.write_text(ADDED + "".join(NO_PORTS.format(site=site) for site in ("east", "west", "north")))
+    no_ports = "".join(NO_PORTS.format(site=site) for site in ("east", "west", "north"))
+    added.write_text(ADDED + no_ports + _weights(cgroup_driver), encoding="utf-8")
     hosts = directory / "hosts"
     hosts.write_text("127.0.0.1 localhost\n", encoding="utf-8")
     urls = {f"MERIDIAN_{name}_URL": f"http://{name.lower()}:{port}" for name, port in REGION_PORTS.items()}
@@ -130,6 +136,20 @@ def _project(directory: Path) -> Project:
         environment={**_images_built(compose_file.parent), **urls},
         hosts_file=str(hosts),
     )
+
+
+def _weights(cgroup_driver: str) -> str:
+    """Give each process of a site the weight that it has outside of containers.
+
+    With cgroupfs all containers of a daemon have the weight of one process together, however many they are: beside ten
+    busy processes a whole deployment would get a tenth of the machine, and a drill would judge that. With systemd
+    a container is a unit among the machine's.
+    """
+    if cgroup_driver != "cgroupfs":
+        return ""
+    regions = [(f"{site}{part}", number) for site in ("east", "west") for part, number in PROCESSES.items()]
+    all_of_them = [*regions, ("north-etcd", 1)]
+    return "".join(WEIGHT.format(service=service, shares=number * SHARES) for service, number in all_of_them)
 
 
 def _images_built(checkout: Path) -> dict[str, str]:

@@ -140,7 +140,7 @@ def test_a_project_is_of_one_run_alone_and_has_the_images_that_were_built(
     (images / "images.env").write_text("# made\nMERIDIAN_IMAGE=a:1\nMERIDIAN_KAFKA_IMAGE=b:2\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MERIDIAN_KAFKA_IMAGE", "mine:3")
-    project = compose._project(tmp_path / "20260101T000000.123" / "sites")
+    project = compose._project(tmp_path / "20260101T000000.123" / "sites", "cgroupfs")
     assert project.name == "meridian-drill-20260101t000000123"
     assert project.container("east-net") == f"{project.name}-east-net-1"
     assert project.environment["MERIDIAN_IMAGE"] == "a:1"
@@ -149,3 +149,8 @@ def test_a_project_is_of_one_run_alone_and_has_the_images_that_were_built(
     added = Path(project.files[1]).read_text(encoding="utf-8")
     assert "networks: [east, west, north]" in added
     assert added.count("ports: !reset []") == 3
+    # All containers of a daemon that uses cgroupfs have the weight of one process, unless they are taken out of there.
+    assert "  east: {cgroup_parent: /, cpu_shares: 5120}\n" in added
+    assert "  west-kafka: {cgroup_parent: /, cpu_shares: 1024}\n" in added
+    elsewhere = compose._project(tmp_path / "20260101T000000.124" / "sites", "systemd")
+    assert "cgroup_parent" not in Path(elsewhere.files[1]).read_text(encoding="utf-8")
