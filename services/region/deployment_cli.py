@@ -169,7 +169,11 @@ def status(deployment: Deployment, *, json: bool, watch: bool) -> int:
         print()
         Console().print(render(site))
     if others := _in_other_containers(deployment):
-        print(f"\nprocesses of {', '.join(others)}: `docker compose exec SITE meridian status`")
+        regions = [name for name in others if deployment.site(name).kind == "region"]
+        print(
+            f"\nprocesses of {', '.join(regions)}: "
+            "`docker compose -f docker-compose.multiregion.yml exec SITE meridian status`"
+        )
     return _code(seen) if seen or not others else said
 
 
@@ -192,7 +196,7 @@ def _status_json(deployment: Deployment) -> int:
     """One object: what the controllers say, and under `sites` the processes."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        _control_status(deployment, json=True, watch=False)
+        code = _control_status(deployment, json=True, watch=False)
     try:
         whole = msgspec.json.decode(said.getvalue(), type=dict[str, object])
     except msgspec.DecodeError:
@@ -201,7 +205,7 @@ def _status_json(deployment: Deployment) -> int:
     whole["sites"] = msgspec.to_builtins(seen)
     whole["memory_bytes"] = sum(site.memory_bytes for site in seen)
     print(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
-    return _code(seen) if seen or not _in_other_containers(deployment) else 0
+    return _code(seen) if seen or not _in_other_containers(deployment) else code
 
 
 def _control_status(deployment: Deployment, *, json: bool, watch: bool) -> int:

@@ -15,7 +15,7 @@ from services.common.deployment import Deployment, load_deployment
 from services.common.exit_codes import ExitCode
 from services.common.region_settings import RegionSettings
 from services.gateway.surroundings import Surroundings
-from services.region import broker_watch, containers, probe
+from services.region import broker_watch, containers, deployment_cli, probe
 from services.region.deploy import region_settings
 from services.region.errors import StartLater
 from services.region.plan import KafkaSettings, etcd_member, joined_file, plan_region
@@ -222,3 +222,14 @@ def test_a_container_whose_process_does_not_listen_is_not_healthy(capsys: pytest
         port = free.getsockname()[1]
     assert probe.main([f"{port}/readyz"]) == 1
     assert capsys.readouterr().out == f"{port}: does not listen yet\n"
+
+
+@pytest.mark.parametrize("json_wanted", [True, False])
+def test_nobody_who_answers_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, json_wanted: bool
+) -> None:
+    """From the machine that runs the containers, where no process is seen: what controllers say is all there is."""
+    monkeypatch.setattr("services.region.deployment_cli._control_status", lambda *_, **__: 1)
+    assert deployment_cli.status(containers.for_this_machine(tmp_path), json=json_wanted, watch=False) == 1
+    said = capsys.readouterr().out
+    assert json_wanted or "docker compose -f docker-compose.multiregion.yml exec SITE" in said
