@@ -26,6 +26,8 @@ from pathlib import Path
 from infra.runtime.launch import launch_command
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
+METADATA_LOG = "__cluster_metadata-0"
+"""Of Kafka's own quorum."""
 LOOPBACK = "127.0.0.1"
 STARTED_LINE = "Kafka Server started"
 STOP_TIMEOUT_SECONDS = 15.0
@@ -240,11 +242,25 @@ class KafkaBroker:
         ]
 
     def prepare(self) -> None:
-        """Write the configuration, and format the directory if it is new; an existing log is never touched."""
+        """Write the configuration, and format the directory if it is new; an existing log is never touched.
+
+        Raises KafkaRuntimeError when there is a log without the file that names its cluster.
+        """
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.properties_path.write_text(server_properties(self.data_dir, self.port, self.controller_port, self.host))
         if not (self.data_dir / "logs" / "meta.properties").exists():
+            self._refuse_nameless_log()
             self.format()
+
+    def _refuse_nameless_log(self) -> None:
+        """Format over nobody's log. A format that was killed leaves nothing but the quorum's own log behind."""
+        logs = self.data_dir / "logs"
+        held = sorted(path.name for path in logs.glob("*-*") if path.is_dir() and path.name != METADATA_LOG)
+        if held:
+            raise KafkaRuntimeError(
+                f"{logs} holds logs ({held[0]}, ...) and no meta.properties. Likely the disk lost it: put it back from a "
+                f"copy, or move {logs} away, and the region begins a new life."
+            )
 
     def format(self) -> None:
         """Format the log directory under a new cluster id: a new life."""

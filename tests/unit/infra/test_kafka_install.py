@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.runtime import kafka_install
-from infra.runtime.kafka import KafkaHome, KafkaRuntimeError, find_home, server_properties
+from infra.runtime.kafka import KafkaBroker, KafkaHome, KafkaRuntimeError, find_home, server_properties
 from infra.runtime.kafka_install import Artifact, fetch_all, read_artifacts
 
 CONTENT = b"a jar"
@@ -115,3 +115,12 @@ def test_the_broker_listens_on_loopback_and_deletes_nothing_by_itself(tmp_path: 
     assert found["auto.create.topics.enable"] == found["unclean.leader.election.enable"] == "false"
     assert found["log.retention.ms"] == found["log.retention.bytes"] == "-1"
     assert found["log.message.timestamp.type"] == "LogAppendTime"
+
+
+def test_a_log_that_lost_its_name_is_never_formatted_over(tmp_path: Path) -> None:
+    """Formatting would make strangers of its records; what a killed format left is no log."""
+    (tmp_path / "libs").mkdir()
+    broker = KafkaBroker(tmp_path / "kafka", 1, 2, home=find_home(str(tmp_path)))
+    (tmp_path / "kafka" / "logs" / "east-1.events-0").mkdir(parents=True)
+    with pytest.raises(KafkaRuntimeError, match=r"no meta\.properties.*put it back"):
+        broker.prepare()
