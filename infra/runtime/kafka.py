@@ -258,8 +258,8 @@ class KafkaBroker:
         held = sorted(path.name for path in logs.glob("*-*") if path.is_dir() and path.name != METADATA_LOG)
         if held:
             raise KafkaRuntimeError(
-                f"{logs} holds logs ({held[0]}, ...) and no meta.properties. Likely the disk lost it: put it back from a "
-                f"copy, or move {logs} away, and the region begins a new life."
+                f"{logs} holds logs ({held[0]}, ...) and no meta.properties. Likely the disk lost it: put it back from "
+                f"a copy, or move {logs} away, and the region begins a new life."
             )
 
     def format(self) -> None:
