@@ -116,8 +116,10 @@ async def shows(page: Page, headline: str, seconds: float = 30.0) -> None:
 
 async def first_paint_ms(page: Page) -> float:
     """When something was first painted, from the beginning of the navigation on."""
-    found = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    return float(found)
+    # The browser notes a paint after it: what is in the page already may not have been painted.
+    entry = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    await page.wait_for_function(f"() => {entry} !== undefined", timeout=30_000)
+    return float(await page.evaluate(entry))
 
 
 async def accessibility_tree(page: Page) -> list[tuple[str, str]]:
