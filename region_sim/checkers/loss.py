@@ -177,11 +177,17 @@ def recomputed(source: str, event_id: str, row: Row) -> str:
 
 
 def rpo_events(recorded: Recorded) -> int | None:
-    """Acknowledged events of lost lives that no survivor held before the heal; None when that was never looked at.
+    """Acknowledged events of lost lives that no survivor held before the heal; None when that was never looked at."""
+    found = unheld(recorded)
+    return None if found is None else len({(promise.ack.source, promise.ack.id) for _, promise in found})
+
+
+def unheld(recorded: Recorded) -> list[tuple[Hit, Promise]] | None:
+    """Each loss with the acknowledged events that its survivors did not hold before the heal; None: nobody looked.
 
     Each loss by itself: what survivors held in one says nothing about what was acknowledged before another.
     """
-    counted: set[tuple[str, str]] = set()
+    found: list[tuple[Hit, Promise]] = []
     was_looked_at = False
     for hit in recorded.hits:
         seen = hit.seen
@@ -194,14 +200,14 @@ def rpo_events(recorded: Recorded) -> int | None:
         was_looked_at = True
         # What a cut-off region acknowledges during its partition is no part of what the takeover cost.
         until_ms = max(seen.struck_ms, hit.began.unix_ms)
-        counted.update(
-            key
-            for key, promise in recorded.promises.items()
+        found += [
+            (hit, promise)
+            for promise in recorded.promises.values()
             if promise.ack.log == log
             and promise.unix_ms <= until_ms
             and promise.ack.offset >= held.get(promise.ack.partition, 0)
-        )
-    return len(counted) if was_looked_at else None
+        ]
+    return found if was_looked_at else None
 
 
 def _held_by_survivors(recorded: Recorded, hit: Hit, log: str) -> dict[int, int] | None:

@@ -17,7 +17,9 @@ from region_sim.checkers.failovers import cause_of, terms
 from region_sim.checkers.loss import missing_promises, newest_receipts
 from region_sim.checkers.recorded import LIFE_ENDS, Hit, Recorded
 from region_sim.evidence import Epoch, FaultSeen, HeldEnds, ReceiptSeen, ReceiptsRead, StateSeen
+from region_sim.history import Entry
 from services.receipts.model import Receipt
+from streams.logs import events_log
 
 CHECK = "the receipt is honest"
 WRITTEN_SECONDS = 15.0
@@ -138,7 +140,7 @@ def _contradictions(recorded: Recorded) -> Iterator[str]:
 
 def _problems(recorded: Recorded, receipt: Receipt) -> Iterator[str]:
     """What is wrong with one receipt."""
-    if receipt.kind == "switchover" and receipt.ranges and _was_planned(recorded, receipt):
+    if receipt.kind == "switchover" and _was_planned(recorded, receipt) and _lists_what_was_drained(recorded, receipt):
         yield "a planned switchover lists missing events"
     hit = _hit_of(recorded, receipt)
     ending = _ending(recorded, receipt)
@@ -247,6 +249,36 @@ def _lost_in_the_quiet(recorded: Recorded, receipt: Receipt, hit: Hit | None) ->
 def _was_planned(recorded: Recorded, receipt: Receipt) -> bool:
     """Whether nothing but the switchover was going on: a region may be lost while the lease is handed over."""
     return len(recorded.faults) == 1 or not recorded.are_clocks_true or receipt.last_contact_ms >= receipt.created_ms
+
+
+def _lists_what_was_drained(recorded: Recorded, receipt: Receipt) -> bool:
+    """Whether it misses an event that was acknowledged before the switchover was asked for: all that is handed over.
+
+    Inputs are never fenced: what the region that was left took since may be on its way when the receipt is written.
+    """
+    ranges = [found for found in receipt.ranges if found.log == events_log(receipt.incarnation)]
+    asked = _asked_for(recorded, receipt)
+    if asked is None:
+        return bool(ranges)
+    return any(
+        (promise.ack.log, promise.ack.partition) == (found.log, found.partition)
+        and promise.ack.offset >= found.start
+        and promise.index < asked.index
+        for found in ranges
+        for promise in recorded.promises.values()
+    )
+
+
+def _asked_for(recorded: Recorded, receipt: Receipt) -> Entry | None:
+    """The entry with which the switchover began that a receipt is of: the last one before its term was seen."""
+    seen_ms = next((term.seen_ms for term in terms(recorded) if term.epoch == receipt.epoch), None)
+    began = [
+        hit.began
+        for hit in recorded.faults
+        if (hit.began.note, hit.began.region) == ("switchover", receipt.region)
+        if seen_ms is None or hit.began.unix_ms <= seen_ms
+    ]
+    return began[-1] if began else None
 
 
 def _of_first_fault(recorded: Recorded, written: Sequence[Receipt]) -> Receipt | None:

@@ -13,7 +13,7 @@ from region_sim.history import HistoryWriter, read_history
 from region_sim.load.bare import BareApp
 from region_sim.load.library import LibraryApp
 from region_sim.load.script import Script
-from region_sim.spec import ClockFault, Fault, Kill, Load
+from region_sim.spec import ClockFault, Fault, Kill, Load, Wipe
 from region_sim.verdict import Checked, Verdict, judge
 from services.common.clock import SystemClock
 from services.receipts.model import Range
@@ -117,6 +117,48 @@ def test_each_loss_counts_what_its_survivors_lacked() -> None:
     verdict = judge(history("kill", after=lost_again, held_end=15, load=REMOTE, faults=[Kill(), Kill()]))
     assert verdict.rpo_events == 2, "offsets 13 and 15"
     assert "2 were held by no survivor" in finding(verdict).sentence
+
+
+@pytest.mark.parametrize(
+    ("lost_at", "said_at", "verdict"),
+    [(15.45, None, "valid"), (15.75, 15.5, "invalid"), (15.45, 15.25, "invalid"), (15.45, 15.47, "valid")],
+)
+def test_a_second_loss_before_the_copies_of_the_first_are_back_is_more_than_was_promised(
+    lost_at: float, said_at: float | None, verdict: str
+) -> None:
+    """Found by a campaign, seed 30062: the passive region was wiped, and the active one cut off while it came back.
+
+    What was acknowledged after the wipe is held again, with all that lies before it: copies are prefixes.
+    """
+
+    def after(planted: Planted) -> None:
+        wiped = planted.strike(15.3, kind="wipe", target="west", incarnation="west-1", was_active=False)
+        planted.heal(wiped, 15.4)
+        if said_at is not None and said_at < lost_at:
+            planted.event(said_at)
+        again = planted.strike(lost_at)
+        if said_at is not None and said_at > lost_at:
+            planted.event(said_at)
+        held = HeldEnds(region="west", log=LOG, next_offsets={0: 0})
+        planted.add("info", "collect", "collector", lost_at + 0.1, evidence=held)
+        planted.heal(again, lost_at + 0.2)
+
+    judged = judge(history("kill", after=after, load=REMOTE, faults=[Kill(), Wipe(target="passive"), Kill()]))
+    assert finding(judged).verdict == verdict, finding(judged).sentence
+    assert judged.rpo_events, "the figure says what it would have cost, whatever was promised"
+
+
+def test_a_wipe_of_the_lost_region_itself_excuses_nothing() -> None:
+    """Its copies are none that anybody counts on."""
+
+    def after(planted: Planted) -> None:
+        wiped = planted.strike(15.3, kind="wipe")
+        held = HeldEnds(region="west", log=LOG, next_offsets={0: 13})
+        planted.add("info", "collect", "collector", 15.4, evidence=held)
+        planted.heal(wiped, 15.5)
+
+    judged = judge(history("kill", after=after, load=REMOTE, faults=[Kill(), Wipe()]))
+    assert "were held by no survivor" in finding(judged).sentence
 
 
 @pytest.mark.parametrize("missing", [HeldEnds, ReceiptsRead])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from region_sim.evidence import HeldEnds, ReceiptSeen
-from region_sim.spec import ClockFault, Cut, Fault, Kill
+from region_sim.evidence import FaultSeen, HeldEnds, ReceiptSeen
+from region_sim.spec import ClockFault, Cut, Fault, Kill, Switchover
 from services.receipts.model import Receipt
 from tests.support.judged import found_by, without
 from tests.support.planted_history import (
+    FAULT_AT,
     FIRST,
     LOG,
     SECOND,
@@ -191,6 +193,36 @@ def test_receipts_that_were_shown_and_are_not_in_the_history_prove_nothing() -> 
     entries = history(evidence=lambda found: without(found, ReceiptSeen))
     found = found_by(NAME, entries)
     assert (found.verdict, "1 receipts" in found.sentence) == ("unknown", True)
+
+
+@pytest.mark.parametrize("faults", [[Switchover()], [Switchover(), ClockFault()]])
+def test_what_a_region_takes_after_a_switchover_was_asked_for_may_be_on_its_way(faults: list[Fault]) -> None:
+    """Found by a campaign, seed 30015: over a slow link. Inputs are never fenced; what was drained is never listed."""
+
+    def since(planted: Planted) -> None:
+        struck = planted.entries[-1]
+        assert isinstance(struck.evidence, FaultSeen)
+        seen = msgspec.structs.replace(struck.evidence, region_lost=False)
+        planted.entries[-1] = msgspec.structs.replace(struck, evidence=seen)
+        planted.event(FAULT_AT + 2.6)
+
+    for ranges, verdict in (
+        ([], "valid"),
+        ([range_of(17, 18, None)], "valid"),
+        ([range_of(15, 18, None)], "invalid"),
+        ([range_of(10, 12, None)], "invalid"),
+    ):
+        made = receipt(kind="switchover", ranges=ranges)
+        found = found_by(NAME, history("switchover", during=since, end=shown(made), faults=faults))
+        assert found.verdict == verdict, (ranges, found.sentence)
+        assert verdict == "valid" or "a planned switchover lists" in found.sentence
+
+
+def test_a_receipt_of_a_switchover_that_nobody_asked_for_lists_nothing() -> None:
+    """No time is known since which an event may be on its way."""
+    made = receipt(kind="switchover", ranges=[range_of(17, 18, None)])
+    entries = history(end=shown(made), held_end=17)
+    assert "a planned switchover lists" in found_by(NAME, entries).sentence
 
 
 @pytest.mark.parametrize("kind", ["failover", "unreachable"])
