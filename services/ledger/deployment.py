@@ -20,6 +20,8 @@ from services.ledger.verdict import Claims, Verdict
 from services.receipts.model import Receipt
 from streams.copies import hole_end
 
+AGAIN_SECONDS = 0.2
+
 
 class RegionAddress(msgspec.Struct, frozen=True, kw_only=True):
     """Where a region can be asked."""
@@ -91,8 +93,42 @@ async def examine_deployment(
     places: dict[EventKey, list[Ack]] = {}
     for ack in read_acks(acks):
         places.setdefault(key_of(ack), []).append(ack)
-    looked = [await _look(region, places, wait_seconds, clock or SystemClock()) for region in regions]
+    claimed = await _claims(regions, wait_seconds, clock or SystemClock())
+    looked = [await _look(region, places, *claimed[region.region]) for region in regions]
     return judge_deployment(places, looked, receipts)
+
+
+Claimed = tuple[Claims | None, str | None]
+"""What a region says of itself, and why that does not reach the end of its logs."""
+
+
+async def _claims(regions: Sequence[RegionAddress], wait_seconds: float, clock: Clock) -> dict[str, Claimed]:
+    """What all regions say of themselves, at one frontier if that can be had in time.
+
+    Logs go on by themselves (canaries), so two questions one after the other are as good as never about the same
+    frontier: all regions are asked at once, again and again.
+    """
+    needed = [await _ends(region) for region in regions]
+    deadline = clock.monotonic() + wait_seconds
+    while True:
+        left = max(0.0, deadline - clock.monotonic())
+        said = await asyncio.gather(
+            *(claims_covering(r.processor_url, ends, left, clock) for r, ends in zip(regions, needed, strict=True))
+        )
+        frontiers = [[row for row in claims.frontier if row[2]] for claims, _ in said if claims is not None]
+        at_one = len(frontiers) == len(said) and all(frontier == frontiers[0] for frontier in frontiers)
+        if at_one or clock.monotonic() >= deadline:
+            return {region.region: claimed for region, claimed in zip(regions, said, strict=True)}
+        await clock.sleep(AGAIN_SECONDS)
+
+
+async def _ends(address: RegionAddress) -> dict[Place, int]:
+    """Where the events logs that a region holds end now."""
+    ends: dict[Place, int] = {}
+    for log in await asyncio.to_thread(_events_logs, address.bootstrap):
+        found = await asyncio.to_thread(RawLog(address.bootstrap, log).ends)
+        ends |= {(log, partition): end for partition, end in found.items() if end}
+    return ends
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,15 +142,10 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _look(
-    address: RegionAddress, places: Mapping[EventKey, list[Ack]], wait_seconds: float, clock: Clock
+    address: RegionAddress, places: Mapping[EventKey, list[Ack]], claims: Claims | None, uncovered: str | None
 ) -> Looked:
     logs = await asyncio.to_thread(_events_logs, address.bootstrap)
     raws = [RawLog(address.bootstrap, log) for log in logs]
-    ends: dict[Place, int] = {}
-    for raw in raws:
-        ends |= {(raw.log, p): end for p, end in (await asyncio.to_thread(raw.ends)).items()}
-    needed = {place: end for place, end in ends.items() if end}
-    claims, uncovered = await claims_covering(address.processor_url, needed, wait_seconds, clock)
     counter = LogCounter(logs, [ack for acks in places.values() for ack in acks])
     await asyncio.to_thread(_read_all, raws, counter, claims.places() if claims is not None else {})
     return Looked(
