@@ -17,7 +17,7 @@ train-env:  ## Add what training the full ranker needs to .venv (5 GB, cached li
 	@$(MAKE) --no-print-directory setup SETUP_ARGUMENTS="--requirements train"
 
 demo: setup  ## Two regions end to end, the active one wiped in the middle (DATA=directory for real events)
-	@$(BIN)/region-sim run wipe-active --backend process --out runs/demo --set load.source=replay $(if $(DATA),--set "load.data=$(DATA)")
+	@$(BIN)/region-sim run wipe-active --backend process --out runs/demo --set load.source=replay --set load.searches_per_second=30 $(if $(DATA),--set "load.data=$(DATA)")
 
 test: setup  ## Unit, contract, integration, end-to-end and style tests
 	@$(BIN)/python -m tests.parts
