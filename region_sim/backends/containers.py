@@ -8,7 +8,6 @@ stands under our supervisor, which says in its run.json, in numbers of its own n
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from region_sim.backends.compose_project import (
     mountpoint,
 )
 from region_sim.backends.container_network import ContainerNetwork
-from region_sim.backends.process import meridian, with_children
+from region_sim.backends.process import operate, with_children
 from region_sim.errors import DrillBroken
 from services.common.deployment import Deployment
 from services.region import run_file
@@ -147,12 +146,7 @@ class ContainerHands:
 
     def operator(self, arguments: list[str], seconds_max: float) -> dict[str, object]:
         """See Hands. From outside, as an operator's machine would."""
-        said = meridian([*arguments, "--data-dir", self.deployment.directory, "--json"], seconds_max)
-        try:
-            found = json.loads(said)
-        except json.JSONDecodeError as error:
-            raise DrillBroken(f"`meridian {' '.join(arguments)}` printed no JSON: {said[-300:]}") from error
-        return found if isinstance(found, dict) else {"answer": found}
+        return operate(arguments, self.deployment.directory, seconds_max)
 
     def sites_ready(self) -> str | None:
         """By Docker's health checks, and by what each supervisor says."""

@@ -69,6 +69,16 @@ def meridian(arguments: list[str], seconds_max: float) -> str:
     return done.stdout
 
 
+def operate(arguments: list[str], directory: str, seconds_max: float) -> dict[str, object]:
+    """Carry out a verb on the deployment in `directory`; return what it printed as JSON. Blocks. Raises DrillBroken."""
+    said = meridian([*arguments, "--data-dir", directory, "--json"], seconds_max)
+    try:
+        found = json.loads(said)
+    except json.JSONDecodeError as error:
+        raise DrillBroken(f"`meridian {' '.join(arguments)}` printed no JSON: {said[-300:]}") from error
+    return found if isinstance(found, dict) else {"answer": found}
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessBackend:
     """The hands of a drill on one running deployment."""
@@ -167,12 +177,7 @@ class ProcessBackend:
 
     def operator(self, arguments: list[str], seconds_max: float) -> dict[str, object]:
         """Carry out a verb of `meridian` with --json, and return what it printed. Raises DrillBroken."""
-        said = meridian([*arguments, "--data-dir", self.deployment.directory, "--json"], seconds_max)
-        try:
-            found = json.loads(said)
-        except json.JSONDecodeError as error:
-            raise DrillBroken(f"`meridian {' '.join(arguments)}` printed no JSON: {said[-300:]}") from error
-        return found if isinstance(found, dict) else {"answer": found}
+        return operate(arguments, self.deployment.directory, seconds_max)
 
     def sites_ready(self) -> str | None:
         """Why not all sites are up and ready by their own word; None when they are."""
